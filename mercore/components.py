@@ -1,0 +1,181 @@
+"""The four kinds of component and the types they exchange.
+
+A component *is* its configuration: a frozen pydantic model whose fields are the options under
+``with:`` in registry.yaml. Building one is cheap and loads nothing. ``load`` returns a function
+that holds the weights; dropping that function frees them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from mercore.media import FloatArray, Media, Spec
+
+IntArray = NDArray[np.int64]
+Record = Mapping[str, JsonValue]
+"""What a component notes about one sample beside its output: a score, a decision, a warning."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Noted(Generic[T]):
+    """An output together with the record of its sample."""
+
+    value: T
+    record: Record = field(default_factory=dict)
+
+
+Inputs = Mapping[str, Media]
+"""The media of one sample by input name."""
+
+Transform = Callable[[Sequence[Inputs]], Sequence[Media | Noted[Media]]]
+"""Derive one medium a sample, in order."""
+
+Encode = Callable[[Sequence[Inputs]], Sequence[FloatArray | Noted[FloatArray]]]
+"""Turn each sample into one ``(frames, dim)`` float32 matrix, in order."""
+
+Features = Mapping[str, FloatArray]
+"""Feature name to ``(samples, dim)`` float32, all in the same sample order."""
+
+Weights = Mapping[str, NDArray[np.generic]]
+"""Named arrays of a fitted fusion, as stored in a safetensors file."""
+
+Predict = Callable[[Features], FloatArray]
+"""Return ``(samples, classes)`` float32 class probabilities; each row sums to 1."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples with known classes: what a fusion is fitted on."""
+
+    features: Features
+    labels: IntArray
+    """``(samples,)`` class indices."""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The branches' predictions of the same samples."""
+
+    probabilities: FloatArray
+    """``(branches, samples, classes)``, rows sum to 1."""
+    scores: FloatArray
+    """``(branches,)`` validation WAF in [0, 1]; higher is better."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an ensemble decides."""
+
+    labels: IntArray
+    """``(samples,)`` class indices."""
+    probabilities: FloatArray
+    """``(samples, classes)`` float32, rows sum to 1."""
+    support: FloatArray
+    """``(samples,)`` share of the branches whose label is the decided one, in [0, 1]."""
+
+
+class Component(BaseModel, ABC):
+    """Base of the four kinds; its fields are the options of ``with:``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    """The name used in registry.yaml: ``[a-z][a-z0-9_]*``."""
+    revision: ClassVar[int] = 1
+    """Raise it when the code gives other numbers than before, so that they are computed anew."""
+
+    def identity(self) -> Mapping[str, JsonValue]:
+        """Return what decides the numbers beside the options, such as a hash of the checkpoint.
+
+        A key that is also an option replaces that option in the fingerprint: returning
+        ``{"checkpoint": <hash>}`` makes features independent of where the checkpoint lies.
+        """
+        return {}
+
+
+class MediaComponent(Component):
+    """A component that reads media: a preprocessor or an encoder."""
+
+    inputs: ClassVar[Mapping[str, Spec]]
+    """What it reads, by input name; the core decodes, resamples and samples frames."""
+    optional: ClassVar[frozenset[str]] = frozenset()
+    """Input names that may be left unwired in registry.yaml."""
+    budget: ClassVar[float] = 1.0
+    """How much one batch may hold; 1.0 is a minute of audio, 256 frames or 8,192 characters."""
+
+    def needs(self) -> Mapping[str, Spec]:
+        """Return the inputs of this instance; override it when they depend on options."""
+        return self.inputs
+
+
+class Preprocessor(MediaComponent):
+    """Derives a stream from streams."""
+
+    output: ClassVar[Spec]
+    """The kind of stream it derives: ``Audio(rate=...)``, ``Video()`` or ``Words()``."""
+
+    @abstractmethod
+    def load(self, device: str, dtype: str) -> Transform:
+        """Return the function that derives the stream, with its weights on `device`.
+
+        The function gets a batch of samples and returns one medium (or ``Noted`` medium) each, in
+        order. It raises ``InputError`` when a sample cannot be used: the batch is then run one
+        by one, and only the bad sample is recorded as failed.
+        """
+
+
+class Encoder(MediaComponent):
+    """Turns media into features."""
+
+    @property
+    def dim(self) -> int | None:
+        """The width of the feature, where it is known before the weights are loaded."""
+        return None
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Frames a second (Hz) of the output, or None where they are not evenly spaced."""
+        return None
+
+    @abstractmethod
+    def load(self, device: str, dtype: str) -> Encode:
+        """Return the function that encodes, with its weights on `device` as `dtype`.
+
+        The function gets a batch of samples and returns one finite float32 ``(frames, dim)``
+        matrix (or ``Noted`` matrix) each, in order; the result must not depend on the batch.
+        It raises ``InputError`` when a sample cannot be used, as for a preprocessor.
+        """
+
+
+class Fusion(Component):
+    """Learns class probabilities from a combination of features."""
+
+    @abstractmethod
+    def fit(
+        self, train: Labelled, valid: Labelled, *, classes: int, device: str, seed: int
+    ) -> Weights:
+        """Return weights fitted on `train`; the best state is chosen on `valid`.
+
+        The same data and seed give the same weights. Not every class need occur in `train`.
+        """
+
+    @abstractmethod
+    def load(self, weights: Weights, device: str) -> Predict:
+        """Return the function that predicts with `weights`, as ``fit`` returned them."""
+
+
+class Ensemble(Component):
+    """Turns the predictions of the branches into one decision a sample."""
+
+    @abstractmethod
+    def decide(self, votes: Votes) -> Decision:
+        """Return the decision; it must not depend on the order of the branches."""

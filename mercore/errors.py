@@ -1,0 +1,64 @@
+"""The errors mercore raises on purpose.
+
+::
+
+    MercoreError
+    ├── RegistryError      registry.yaml, or a component's options
+    ├── ManifestError      the list of samples
+    ├── PluginError        a plugin or component that is missing, broken or in conflict
+    ├── InputError         one sample's media cannot be used (also a ValueError)
+    ├── CheckpointError    weights that are missing or do not fit
+    ├── StoreError         the feature store
+    └── RunError           a run folder, or a training that cannot be done
+
+Messages say where, what was found, what was expected and what to do next. The command line prints
+a MercoreError as one ``Error:`` line; anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MercoreError(Exception):
+    """Base of all errors that a user can cause and cure."""
+
+
+class RegistryError(MercoreError):
+    """registry.yaml or the options of a component are wrong."""
+
+
+class ManifestError(MercoreError):
+    """The manifest is wrong."""
+
+
+class PluginError(MercoreError):
+    """A plugin or a component is missing, broken or in conflict with another."""
+
+
+class InputError(MercoreError, ValueError):
+    """The media of one sample cannot be used; raised by decoding and by components."""
+
+
+class CheckpointError(MercoreError):
+    """Weights are missing, incomplete or of another model."""
+
+
+class StoreError(MercoreError):
+    """The feature store cannot be read or written."""
+
+
+class RunError(MercoreError):
+    """A run folder is incomplete, or a training is not possible."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the name nearest to `name`, or ``""``."""
+    nearest = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def listed(mistakes: Iterable[str]) -> str:
+    """Return the mistakes one a line, indented, for a message that reports them all at once."""
+    return "".join(f"\n  {mistake}" for mistake in mistakes)

@@ -1,28 +1,33 @@
 """A feature-extractor registry for multimodal emotion recognition.
 
-The names a plugin author needs; everything else is reached through the modules.
+The names a plugin author needs; everything else is reached through the modules. They are imported
+when they are first used, so that `mer --help` needs neither numpy nor pydantic.
 """
 
-from mercore.components import (
-    Component,
-    Decision,
-    Encode,
-    Encoder,
-    Ensemble,
-    Features,
-    Fusion,
-    Inputs,
-    Labelled,
-    Noted,
-    Predict,
-    Preprocessor,
-    Transform,
-    Votes,
-    Weights,
-)
-from mercore.errors import CheckpointError, InputError, MercoreError
-from mercore.hookspecs import hookimpl
-from mercore.media import Audio, Frames, Media, Text, Video, Waveform, Words
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mercore.components import (
+        Component,
+        Decision,
+        Encode,
+        Encoder,
+        Ensemble,
+        Features,
+        Fusion,
+        Inputs,
+        Labelled,
+        Noted,
+        Predict,
+        Preprocessor,
+        Transform,
+        Votes,
+        Weights,
+    )
+    from mercore.errors import CheckpointError, InputError, MercoreError
+    from mercore.hookspecs import hookimpl
+    from mercore.media import Audio, Frames, Media, Text, Video, Waveform, Words
 
 __version__ = "0.1.0"
 
@@ -54,3 +59,13 @@ __all__ = [
     "Words",
     "hookimpl",
 ]
+
+_MODULES = ("mercore.components", "mercore.errors", "mercore.hookspecs", "mercore.media")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in map(import_module, _MODULES):
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module 'mercore' has no attribute {name!r}")

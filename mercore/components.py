@@ -65,6 +65,8 @@ class Labelled:
 class Votes:
     """The branches' predictions of the same samples."""
 
+    names: tuple[str, ...]
+    """The branches; decides between equal scores, so that the order never matters."""
     probabilities: FloatArray
     """``(branches, samples, classes)``, rows sum to 1."""
     scores: FloatArray
@@ -110,11 +112,16 @@ class MediaComponent(Component):
     optional: ClassVar[frozenset[str]] = frozenset()
     """Input names that may be left unwired in registry.yaml."""
     budget: ClassVar[float] = 1.0
-    """How much one batch may hold; 1.0 is a minute of audio, 256 frames or 8,192 characters."""
+    """How much one batch may hold; 1.0 is a minute of audio, 256 frames of 224 x 224 pixels (or as
+    many pixels), or 8,192 characters."""
 
     def needs(self) -> Mapping[str, Spec]:
         """Return the inputs of this instance; override it when they depend on options."""
         return self.inputs
+
+    @abstractmethod
+    def load(self, device: str, dtype: str) -> Callable[[Sequence[Inputs]], Sequence[object]]:
+        """Return the function that does the work, with its weights on `device` as `dtype`."""
 
 
 class Preprocessor(MediaComponent):

@@ -1,0 +1,155 @@
+"""Compaction: all segments and the base before become the next base, then they are deleted.
+
+The order makes it safe to die anywhere: the new base is complete before the pointer to it is
+written, and nothing is deleted before the pointer is durable. Of two compactions at once the
+first to write the pointer counts, the other undoes its work. Pointers are never deleted, so that
+a number is taken once and for all. A base is named after the generation it is meant for: once
+that generation has a pointer, any other base of that name or before can never come to count.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from mercore._base import Grid, Pointer, write_base, write_pointer
+from mercore._documents import chunk_name, decoded
+from mercore._files import Files
+from mercore._parts import Part, RowType, crc32c
+from mercore._view import Pieces, View, fill
+from mercore.errors import StoreError, listed
+
+ABANDONED_SECONDS = 24 * 3600
+"""How long a segment without its zarr.json is taken for one that is being written."""
+
+
+def publish_base(files: Files, view: View, grid: Grid | None = None) -> bool:
+    """Return whether all of the view is now in one new base; False if there was no need.
+
+    The rows are cut into files by `grid`, or as is good for their number and size. A segment whose
+    rows are not what was written is a StoreError; nothing is changed then.
+    """
+    live = {part.folder.removeprefix("seg/") for part in view.parts if _is_segment(part)}
+    if not live:
+        return False
+    check(files, view)
+    generation = view.pointer.generation + 1
+    name = f"{generation:06d}-{secrets.token_hex(4)}"
+    # What an earlier compaction could not delete any more still must not be read.
+    left = view.pointer.consumed.intersection(files.list("seg"))
+    try:
+        _write(files, view, name, grid)
+    except StoreError:  # a full disk should not be left with half a copy of the store
+        files.remove(f"base/{name}")
+        raise
+    first = write_pointer(files, Pointer(generation, name, left.union(live)))
+    if not first:  # another compaction was
+        files.remove(f"base/{name}")
+    return first
+
+
+def clean(files: Files, pointer: Pointer) -> None:
+    """Delete what can never be read again: consumed segments, other bases, their idx objects."""
+    listing = [key for key in files.list("seg") if key != "zarr.json"]
+    for key in listing:
+        if key in pointer.consumed or _abandoned(files, key):
+            files.delete(f"seg/{key}/zarr.json")  # first: half a segment must not exist
+            files.remove(f"seg/{key}")
+    for name in files.list("base"):
+        known = name != "zarr.json" and int(name.partition("-")[0]) <= pointer.generation
+        if known and name != pointer.base:
+            files.remove(f"base/{name}")
+    live = set(listing) - pointer.consumed
+    for name in files.list("idx"):
+        with suppress(FileNotFoundError):  # another compaction's turn
+            noted = decoded(files.get(f"idx/{name}"), files.named(f"idx/{name}"))["segments"]
+            if live.isdisjoint(noted):
+                files.delete(f"idx/{name}")
+
+
+def check(files: Files, view: View) -> None:
+    """Compare all rows with their crc32c; all files that differ are one StoreError."""
+    damaged = [line for part in view.parts for line in _damage(files, part)]
+    if damaged:
+        cure = "delete a damaged segment's folder (or, for a base, the whole collection)"
+        cure += " and extract again"
+        raise StoreError(f"{len(damaged)} damaged files; {cure}:{listed(damaged)}")
+
+
+def _is_segment(part: Part) -> bool:
+    return part.folder.startswith("seg/")
+
+
+def _damage(files: Files, part: Part) -> Iterator[str]:
+    """Yield a line for each file whose rows are not what was written."""
+    total = sum(part.lengths)
+    if part.rows is None or not part.rows.nbytes or not total:
+        return
+    for index, expected in enumerate(part.checksums):
+        rows = min(part.rows_per_file, total - index * part.rows_per_file)
+        data = np.empty(rows * part.rows.nbytes, np.uint8)
+        try:
+            files.read_into(part.file(index), [(0, data)])
+        except StoreError as error:  # it ends too early
+            yield str(error)
+            continue
+        if (found := crc32c(data)) != expected:
+            where = files.named(part.file(index))
+            yield f"{where}: found crc32c {found:#010x}, expected {expected:#010x}"
+
+
+def _abandoned(files: Files, key: str) -> bool:
+    """Return whether the writer of a segment died before it committed it."""
+    with suppress(FileNotFoundError):
+        uncommitted = "zarr.json" not in files.list(f"seg/{key}")
+        return uncommitted and files.age(f"seg/{key}") > ABANDONED_SECONDS
+    return False
+
+
+def _write(files: Files, view: View, name: str, grid: Grid | None) -> None:
+    """Write the base `name`, with all samples of the view in the order of its entries."""
+    ids = list(view.where)
+    pieces = view.locate(ids)
+    total = int(pieces.count.sum())
+    grid = grid or Grid.over(view.rows or RowType("uint8", ()), total)
+    checksums = []
+    if view.rows is not None and view.rows.nbytes:
+        for number, start in enumerate(range(0, total, grid.rows_per_shard)):
+            wanted = pieces.between(start, start + grid.rows_per_shard)
+            key = f"base/{name}/data/{chunk_name(number, 1 + len(view.rows.shape))}"
+            checksums.append(_write_shard(files, key, view, wanted, grid))
+    write_base(files, name, _joined(view, ids, f"base/{name}/data", grid, checksums), grid)
+
+
+def _write_shard(files: Files, key: str, view: View, pieces: Pieces, grid: Grid) -> int:
+    """Return the crc32c of the rows of one shard, once it is written."""
+    assert view.rows is not None  # there are rows
+    rows = int(pieces.count.sum())
+    data = np.zeros(grid.padded(rows) * view.rows.nbytes, np.uint8)
+    used = data[: rows * view.rows.nbytes]
+    fill(files, view, pieces, used)
+    files.put({key: [data, grid.index(view.rows, rows)]})
+    return crc32c(used)
+
+
+def _joined(
+    view: View, ids: Sequence[str], folder: str, grid: Grid, checksums: Sequence[int]
+) -> Part:
+    """Return the part that the samples of the view become."""
+    entries = [view.entries[id] for id in ids]
+    keys = [key for part in view.parts for key in part.commits]
+    return Part(
+        folder=folder,
+        ids=ids,
+        commits=[keys[at] for at in view.where.values()],
+        lengths=[entry.length for entry in entries],
+        sources=[entry.source for entry in entries],
+        records={id: e.record for id, e in zip(ids, entries, strict=True) if e.record},
+        failed={id: e.failed for id, e in zip(ids, entries, strict=True) if e.failed is not None},
+        rows=view.rows,
+        rows_per_file=grid.rows_per_shard,
+        checksums=checksums,
+    )

@@ -1,0 +1,137 @@
+"""What is in the store: rows of samples, kept in parts that never change.
+
+A part is a segment (one commit) or the base (all that was compacted). Both are an array of rows
+with, for each sample, how many of those rows are its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from mercore._documents import Document, chunk_name
+from mercore._files import Bytes
+from mercore.components import Record
+from mercore.errors import StoreError
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One sample to commit: its rows, or why there are none."""
+
+    id: str
+    values: Array | None
+    """``(rows, *shape)``; None for a sample that failed."""
+    source: str = ""
+    """The identity of the files the sample was made from; opaque to the store."""
+    record: Record = field(default_factory=dict)
+    failed: str | None = None
+    """Why there are no values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the store knows of a sample beside its values."""
+
+    length: int
+    """Rows."""
+    source: str
+    record: Record
+    failed: str | None
+
+
+@dataclass(frozen=True)
+class RowType:
+    """What every row of a collection is."""
+
+    dtype: str
+    """As numpy names it, such as ``float32``; little-endian on disk."""
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, values: Array, where: str) -> RowType:
+        """Return the row type of ``(rows, *shape)`` values."""
+        if values.ndim == 0 or values.dtype.kind not in "biufc":
+            found = f"{values.dtype} of shape {values.shape}"
+            raise StoreError(f"{where}: found {found}, expected numbers of shape (rows, ...)")
+        return cls(values.dtype.newbyteorder("=").name, values.shape[1:])
+
+    @property
+    def stored(self) -> np.dtype[np.generic]:
+        """The data type on disk."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of one row."""
+        return self.stored.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+    def shaped(self, data: Bytes, rows: int) -> Array:
+        """Return raw bytes as ``(rows, *shape)``."""
+        return data.view(self.stored).reshape(rows, *self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype} rows of shape {self.shape}"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A segment or the base; the per-sample fields are in the same order."""
+
+    folder: str
+    """Of the array of rows."""
+    ids: Sequence[str]
+    commits: Sequence[str]
+    """The key of the commit each sample came with; of two of one sample the later one counts."""
+    lengths: Sequence[int]
+    sources: Sequence[str]
+    records: Mapping[str, Record]
+    """By id; samples without one are left out."""
+    failed: Mapping[str, str]
+    rows: RowType | None
+    """None where all samples failed."""
+    rows_per_file: int
+    checksums: Sequence[int]
+    """The crc32c of the rows in each file."""
+
+    def file(self, index: int) -> str:
+        """Return the key of the `index`-th file of rows."""
+        assert self.rows is not None  # no row type, no rows, no file
+        return f"{self.folder}/{chunk_name(index, 1 + len(self.rows.shape))}"
+
+    def entry(self, index: int) -> Entry:
+        """Return what is known of the `index`-th sample."""
+        id = self.ids[index]
+        record, failed = self.records.get(id, {}), self.failed.get(id)
+        return Entry(self.lengths[index], self.sources[index], record, failed)
+
+    def attributes(self) -> Document:
+        """Return what the store keeps of this part in the attributes of its zarr.json."""
+        return {
+            "sources": self.sources,
+            "records": self.records,
+            "failed": self.failed,
+            "dtype": self.rows.dtype if self.rows else None,
+            "shape": self.rows.shape if self.rows else None,
+            "crc32c": self.checksums,
+        }
+
+
+def crc32c(data: Bytes) -> int:
+    """Return the CRC-32C of the bytes."""
+    checksum: int = google_crc32c.value(data)
+    return checksum
+
+
+def row_type(attributes: Mapping[str, Any]) -> RowType | None:
+    """Return the row type that `Part.attributes` noted."""
+    if attributes["dtype"] is None:
+        return None
+    return RowType(attributes["dtype"], tuple(attributes["shape"]))

@@ -1,0 +1,165 @@
+"""Segments: one folder a commit, which exists once its zarr.json does.
+
+A segment is named by its commit key, ``<utc_ms>-<writer>-<seq>``. Writers share nothing, so any
+number of them may write one collection.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from mercore._documents import Document, array, chunk_name, decoded, encoded
+from mercore._files import Bytes, Content, Files
+from mercore._parts import Array, Part, Row, RowType, crc32c, row_type
+from mercore.errors import StoreError
+
+INDEXED_COMMITS = 64
+"""Commits a writer makes before it writes their attributes once more into one idx object."""
+
+
+class CommitKeys:
+    """Makes keys that sort by commit, also when the clock is set back."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._milliseconds = 0
+        self._renew()
+
+    def _renew(self) -> None:
+        self.writer = secrets.token_hex(4)
+        self._process = os.getpid()
+        self._count = 0
+
+    def next(self, after: str = "") -> str:
+        """Return a key later than `after` and than all this writer made before."""
+        with self._lock:
+            if self._process != os.getpid():  # a fork would make its parent's keys again
+                self._renew()
+            seen = int(after.partition("-")[0]) + 1 if after else 0
+            self._milliseconds = max(self._milliseconds, seen, time.time_ns() // 1_000_000)
+            self._count += 1
+            return f"{self._milliseconds:014d}-{self.writer}-{self._count:08d}"
+
+    def __reduce__(self) -> tuple[type[CommitKeys], tuple[()]]:
+        return CommitKeys, ()  # a copy in another process is another writer
+
+
+class SegmentWriter:
+    """Commits rows to one collection as segments."""
+
+    def __init__(self, files: Files, keys: CommitKeys) -> None:
+        self._files = files
+        self._keys = keys
+        self._unindexed: dict[str, Document] = {}
+
+    def write(self, rows: Sequence[Row], expected: RowType | None, after: str) -> Part:
+        """Return the part the rows have become, durably; its key is later than `after`."""
+        kind = _checked(rows, expected, self._files.named(""))
+        key = self._keys.next(after)
+        data = _packed(rows, kind)
+        attributes = _attributes(rows, kind, data)
+        self._files.put(_contents(f"seg/{key}", attributes, kind, data))
+        self._unindexed[key] = attributes
+        if len(self._unindexed) >= INDEXED_COMMITS:
+            full, self._unindexed = self._unindexed, {}
+            self._files.put({f"idx/{self._keys.next()}.json": [encoded({"segments": full})]})
+        return segment(key, attributes)
+
+
+def segment(key: str, attributes: Mapping[str, Any]) -> Part:
+    """Return the segment that a zarr.json or an idx object describes."""
+    try:
+        lengths: list[int] = attributes["lengths"]
+        return Part(
+            folder=f"seg/{key}",
+            ids=attributes["ids"],
+            commits=[key] * len(lengths),
+            lengths=lengths,
+            sources=attributes["sources"],
+            records=attributes["records"],
+            failed=attributes["failed"],
+            rows=row_type(attributes),
+            rows_per_file=max(1, sum(lengths)),
+            checksums=attributes["crc32c"],
+        )
+    except KeyError as error:
+        raise StoreError(f"segment {key!r}: {error} is not among its attributes") from error
+
+
+def read_segment(files: Files, key: str) -> Part:
+    """Return a segment; FileNotFoundError where it was not committed, or is compacted away."""
+    at = f"seg/{key}/zarr.json"
+    document = decoded(files.get(at), files.named(at))
+    return segment(key, document.get("attributes", {}).get("mercore", {}))
+
+
+def _checked(rows: Sequence[Row], expected: RowType | None, where: str) -> RowType | None:
+    """Return the row type of all rows; the first that differs is a StoreError."""
+    seen: set[str] = set()
+    for row in rows:
+        at = f"{where}: sample {row.id!r}"
+        if row.id in seen:
+            raise StoreError(f"{at}: found twice in one commit, expected once")
+        seen.add(row.id)
+        _check_notes(row, at)
+        if row.values is None:
+            continue
+        kind = RowType.of(row.values, at)
+        expected = expected or kind
+        if kind != expected:
+            cure = "rows of one collection are alike; other numbers need another fingerprint"
+            raise StoreError(f"{at}: found {kind}, expected {expected}; {cure}")
+    return expected if any(row.values is not None for row in rows) else None
+
+
+def _check_notes(row: Row, at: str) -> None:
+    if (row.values is None) == (row.failed is None):
+        found = "neither" if row.values is None else "both"
+        raise StoreError(f"{at}: found {found}, expected either values or a failure")
+    try:
+        encoded({"id": row.id, "source": row.source, "record": dict(row.record)})
+    except StoreError as error:
+        raise StoreError(f"{at}: {error}") from error
+
+
+def _packed(rows: Sequence[Row], kind: RowType | None) -> Bytes:
+    """Return the bytes of all rows, one sample after another, little-endian and in C order."""
+    values = [row.values for row in rows if row.values is not None]
+    if kind is None:
+        return np.empty(0, np.uint8)
+    joined: Array = np.concatenate(values).astype(kind.stored, order="C", copy=False)
+    return joined.reshape(-1).view(np.uint8)
+
+
+def _attributes(rows: Sequence[Row], kind: RowType | None, data: Bytes) -> Document:
+    """Return what is noted of the rows; it is all a reader needs beside the rows themselves."""
+    return {
+        "ids": [row.id for row in rows],
+        "lengths": [0 if row.values is None else len(row.values) for row in rows],
+        "sources": [row.source for row in rows],
+        "records": {row.id: dict(row.record) for row in rows if row.record},
+        "failed": {row.id: row.failed for row in rows if row.failed is not None},
+        "dtype": kind.dtype if kind else None,
+        "shape": list(kind.shape) if kind else None,
+        "crc32c": [crc32c(data)],
+    }
+
+
+def _contents(
+    folder: str, attributes: Document, kind: RowType | None, data: Bytes
+) -> dict[str, Content]:
+    """Return the files of a segment; its zarr.json is the last."""
+    kind = kind or RowType("uint8", ())  # all failed: an array of nothing
+    shape = (sum(attributes["lengths"]), *kind.shape)
+    chunks = [max(1, extent) for extent in shape]  # Zarr has no chunk without extent
+    document = array(kind.dtype, shape, chunks=chunks, attributes=attributes)
+    if not data.size:
+        return {f"{folder}/zarr.json": [document]}
+    return {f"{folder}/{chunk_name(0, len(shape))}": [data], f"{folder}/zarr.json": [document]}

@@ -1,0 +1,231 @@
+"""A view: which parts a collection has at one moment, and where each sample is in them."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+
+from mercore._base import Pointer, newest_generation, read_base, read_pointer
+from mercore._documents import decoded
+from mercore._files import Bytes, Files, Span
+from mercore._parts import Array, Entry, Part, RowType
+from mercore._segments import read_segment, segment
+from mercore.components import IntArray
+from mercore.errors import StoreError
+
+ATTEMPTS = 20
+"""How often a view is read anew because a compaction changed it meanwhile."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Rows to read, in the order they are wanted: `count` rows from `first` on, of each part."""
+
+    part: IntArray
+    first: IntArray
+    count: IntArray
+
+    def between(self, start: int, stop: int) -> Pieces:
+        """Return the pieces of the rows `start` to `stop`, counted over all pieces."""
+        end = np.cumsum(self.count)
+        begin = end - self.count
+        low, high = np.maximum(begin, start), np.minimum(end, stop)
+        kept = high > low
+        first = (self.first + low - begin)[kept]
+        return Pieces(self.part[kept], first, (high - low)[kept])
+
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """Yield part, first row and count of rows, neighbours joined, nothing empty."""
+        kept = self.count > 0
+        part, first, count = self.part[kept], self.first[kept], self.count[kept]
+        if not len(part):
+            return iter(())
+        follows = (part[1:] == part[:-1]) & (first[1:] == first[:-1] + count[:-1])
+        starts = np.flatnonzero(np.concatenate([[True], ~follows]))
+        sizes = np.add.reduceat(count, starts)
+        return zip(part[starts].tolist(), first[starts].tolist(), sizes.tolist(), strict=True)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The parts of a collection and, by position, all samples that were ever committed to them."""
+
+    pointer: Pointer
+    parts: Sequence[Part]
+    rows: RowType | None
+    newest: str
+    """The latest commit key, or ``""``."""
+    where: Mapping[str, int]
+    """The position of each sample's latest commit, in the order of their first."""
+    pieces: Pieces
+    """By position."""
+
+    @cached_property
+    def entries(self) -> Mapping[str, Entry]:
+        """What is known of each sample, in the order of their first commit."""
+        sizes = [len(part.ids) for part in self.parts]
+        starts = np.cumsum([0, *sizes]).tolist()
+        parts, of = self.parts, self.pieces.part.tolist()
+        return {id: parts[of[at]].entry(at - starts[of[at]]) for id, at in self.where.items()}
+
+    @cached_property
+    def failed(self) -> Mapping[str, str]:
+        """Why there are no values, by sample whose latest commit has none."""
+        notes = [
+            (n, id, why) for n, part in enumerate(self.parts) for id, why in part.failed.items()
+        ]
+        return {id: why for n, id, why in notes if self.pieces.part[self.where[id]] == n}
+
+    def locate(self, ids: Sequence[str]) -> Pieces:
+        """Return where the rows of the samples are; a KeyError for one that is not known."""
+        at = np.fromiter((self.where[id] for id in ids), np.int64, len(ids))
+        return Pieces(self.pieces.part[at], self.pieces.first[at], self.pieces.count[at])
+
+
+def read_rows(files: Files, view: View, pieces: Pieces) -> Array:
+    """Return the ``(rows, *shape)`` of the pieces, one after the other, in the stored dtype."""
+    kind = view.rows or RowType("float32", (0,))
+    total = int(pieces.count.sum())
+    data = np.empty(total * kind.nbytes, np.uint8)
+    fill(files, view, pieces, data)
+    return kind.shaped(data, total)
+
+
+def fill(files: Files, view: View, pieces: Pieces, buffer: Bytes) -> None:
+    """Read the rows of the pieces into the buffer, opening each file once."""
+    size = view.rows.nbytes if view.rows else 0
+    if not size:
+        return
+    spans: dict[str, list[Span]] = defaultdict(list)
+    at = 0
+    for number, first, count in pieces.runs():
+        part = view.parts[number]
+        while count:
+            file, row = divmod(first, part.rows_per_file)
+            taken = min(count, part.rows_per_file - row)
+            spans[part.file(file)].append((row * size, buffer[at : at + taken * size]))
+            at, first, count = at + taken * size, first + taken, count - taken
+    for key, wanted in spans.items():
+        files.read_into(key, wanted)
+
+
+def load_view(files: Files, known: Mapping[str, Part], old: View | None = None) -> View:
+    """Return the present view: `old` itself while nothing has changed.
+
+    Parts already in `known` (by folder) are not read again.
+    """
+    for _ in range(ATTEMPTS):
+        generation = newest_generation(files)
+        missing = None
+        try:
+            view = _read_view(files, generation, known, old)
+        except FileNotFoundError as error:
+            missing = error
+        # Segments are deleted only after a newer pointer is there: no newer one, nothing missed.
+        if newest_generation(files) != generation:
+            continue
+        if missing is None:
+            return view
+        raise StoreError(f"{missing.filename}: missing, but the store points to it") from missing
+    raise StoreError(f"{files.named('gen')}: changed {ATTEMPTS} times while it was read; try again")
+
+
+def _read_view(files: Files, generation: int, known: Mapping[str, Part], old: View | None) -> View:
+    same = old is not None and old.pointer.generation == generation
+    pointer = old.pointer if old and same else read_pointer(files, generation)
+    parts = []
+    if pointer.base is not None:
+        folder = f"base/{pointer.base}/data"
+        parts.append(known.get(folder) or read_base(files, pointer.base))
+    parts += _segments(files, pointer, known)
+    if old and same and parts == old.parts:  # parts are equal only to themselves
+        return old
+    return _assembled(pointer, parts, files.named(""))
+
+
+def _segments(files: Files, pointer: Pointer, known: Mapping[str, Part]) -> list[Part]:
+    """Return the committed segments that are not in the base, in the order of their keys."""
+    keys = [key for key in files.list("seg") if key not in pointer.consumed and key != "zarr.json"]
+    new = [key for key in keys if f"seg/{key}" not in known]
+    indexed = _indexed(files, new)
+    parts = []
+    for key in keys:
+        part = known.get(f"seg/{key}") or indexed.get(key)
+        with suppress(FileNotFoundError):  # not committed, or not yet
+            parts.append(part or read_segment(files, key))
+    return parts
+
+
+def _indexed(files: Files, keys: Sequence[str]) -> dict[str, Part]:
+    """Return segments out of the idx objects, which a writer makes of its earlier commits."""
+    names = defaultdict(list)
+    for name in files.list("idx") if keys else []:
+        names[_writer(name)].append(name)
+    wanted = set()
+    for key in keys:
+        later = names[_writer(key)]
+        wanted.update(later[bisect(later, key) :][:1])
+    found = {}
+    for name in sorted(wanted):
+        with suppress(FileNotFoundError):  # compacted meanwhile
+            document = decoded(files.get(f"idx/{name}"), files.named(f"idx/{name}"))
+            segments = document.get("segments", {})
+            found.update({key: segment(key, noted) for key, noted in segments.items()})
+    return found
+
+
+def _writer(key: str) -> str:
+    return key.split("-")[1]
+
+
+def _assembled(pointer: Pointer, parts: Sequence[Part], where: str) -> View:
+    sizes = np.array([len(part.ids) for part in parts], np.int64)
+    lengths = chain.from_iterable(part.lengths for part in parts)
+    count = np.fromiter(lengths, np.int64, int(sizes.sum()))
+    before = np.cumsum(count) - count
+    # The first row of a sample is counted from the first sample of its part.
+    start = np.concatenate([before, [0]])[np.cumsum(sizes) - sizes]
+    part_of = np.repeat(np.arange(len(parts)), sizes)
+    pieces = Pieces(part_of, before - start[part_of], count)
+    positions, newest = _latest(parts)
+    return View(pointer, parts, _row_type(parts, where), newest, positions, pieces)
+
+
+def _latest(parts: Sequence[Part]) -> tuple[dict[str, int], str]:
+    """Return the position of each sample's latest commit, and the latest key of all."""
+    where: dict[str, int] = {}
+    commits: list[str] = []
+    newest = ""
+    for part in parts:
+        span = range(len(commits), len(commits) + len(part.ids))
+        commits.extend(part.commits)
+        last = max(part.commits, default="")
+        if min(part.commits, default="") > newest:
+            where.update(zip(part.ids, span, strict=True))
+        else:  # a slow writer's segment that came after the compaction of later ones
+            for id, at in zip(part.ids, span, strict=True):
+                if id not in where or commits[at] > commits[where[id]]:
+                    where[id] = at
+        newest = max(newest, last)
+    return where, newest
+
+
+def _row_type(parts: Sequence[Part], where: str) -> RowType | None:
+    """Return what all rows are; two writers that began with different rows are a StoreError."""
+    first: Part | None = None
+    for part in parts:
+        if part.rows is None:
+            continue
+        first = first or part
+        if part.rows != first.rows:
+            found = f"{part.rows} in {part.folder!r} and {first.rows} in {first.folder!r}"
+            cure = "delete the folder of the wrong ones"
+            raise StoreError(f"{where}: found {found}, expected one kind of row; {cure}")
+    return first.rows if first else None

@@ -1,0 +1,248 @@
+"""``mer``: parse, one library call, print.
+
+Everything but click is imported inside the commands: ``mer --help`` imports no plugin.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mercore import __version__
+from mercore.errors import MercoreError
+
+if TYPE_CHECKING:
+    from mercore.extract import Outcome
+    from mercore.project import Project
+
+SOME_FAILED = 3
+
+Command = Callable[..., Any]
+
+
+class _Group(click.Group):
+    """Prints a MercoreError as one line; a traceback only with --debug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MercoreError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "MERCORE",
+        "show_default": True,
+    },
+)
+@click.version_option(__version__, prog_name="mer")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Extract features, train fusion branches and vote: multimodal emotion recognition.
+
+    Exit status: 0 all done, 1 an error, 2 wrong usage, 3 finished but some samples failed.
+    Each option may be set by the environment: MERCORE_RUN_STORE is --store of `mer run`.
+    """
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print machine-readable results.")
+_registry = click.option(
+    "--registry", default="registry.yaml", metavar="FILE", help="The experiment."
+)
+_FILES = [
+    _registry,
+    click.option("--manifest", default="manifest.csv", metavar="FILE", help="The samples."),
+    click.option("--store", default="mer.zarr", metavar="DIR", help="The feature store."),
+    click.option("--out", default="runs/default", metavar="DIR", help="The run folder."),
+]
+_MACHINE = [
+    click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
+    click.option(
+        "--dtype", default="float32", type=click.Choice(["float32", "float16", "bfloat16"])
+    ),
+    click.option("--batch", default=1.0, metavar="X", help="Scale the batches: 2 is twice as big."),
+    click.option("--threads", default=2, metavar="N", help="Threads that decode ahead."),
+]
+_RETRY = click.option("--retry-failed", is_flag=True, help="Try samples that failed before again.")
+
+
+def _with(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _project(files: dict[str, str], machine: dict[str, Any], watch: Any = None) -> Project:
+    from mercore.extract import Machine
+    from mercore.project import Project
+
+    return Project.open(**files, machine=Machine(**machine), watch=watch)
+
+
+def _split(options: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    names = ("registry", "manifest", "store", "out")
+    files = {name: options.pop(name) for name in names if name in options}
+    return files, options
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _exit(outcomes: Sequence[Outcome]) -> None:
+    if any(outcome.failed for outcome in outcomes):
+        sys.exit(SOME_FAILED)
+
+
+@main.command()
+@_with([*_FILES[:2], _json])
+def check(registry: str, manifest: str, as_json: bool) -> None:
+    """Check the registry, and the manifest where there is one; loads no weights."""
+    import os
+
+    from mercore import show
+    from mercore.manifest import Manifest
+    from mercore.pipeline import Pipeline
+    from mercore.plugins import Plugins
+    from mercore.registry import Registry
+
+    pipeline = Pipeline.resolve(Registry.read(registry), Plugins())
+    given = click.get_current_context().get_parameter_source("manifest")
+    wanted = given is not click.core.ParameterSource.DEFAULT or os.path.exists(manifest)
+    samples = Manifest.read(manifest, pipeline.classes) if wanted else None
+    about = show.checked(pipeline, samples)
+    _print_json(about) if as_json else show.print_checked(about)
+
+
+@main.command()
+@_json
+def plugins(as_json: bool) -> None:
+    """List the installed components, and the plugins that could not be used."""
+    from mercore import show
+    from mercore.plugins import Plugins
+
+    found = Plugins()
+    about = show.installed(found)
+    _print_json(about) if as_json else show.print_installed(about)
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[FEATURE]...")
+@_with([*_FILES[:3], *_MACHINE, _RETRY, _json])
+def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options: Any) -> None:
+    """Extract all features, or only those named; what is done is not done again."""
+    from mercore import show
+    from mercore.progress import Bars
+
+    with Bars() as bars:
+        project = _project(*_split(options), bars)
+        outcomes = project.extract(names, retry_failed=retry_failed)
+    about = show.extracted(outcomes)
+    _print_json(about) if as_json else show.print_extracted(about)
+    _exit(outcomes)
+
+
+@main.command()
+@_with([*_FILES[:3], _json])
+def status(as_json: bool, **files: str) -> None:
+    """Show what the store holds of each feature, and what it holds besides."""
+    from mercore import show
+
+    about = show.stored(_project(files, {}))
+    _print_json(about) if as_json else show.print_stored(about)
+
+
+@main.command()
+@_with([*_FILES[:3]])
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+def prune(yes: bool, dry_run: bool, **files: str) -> None:
+    """Delete features and streams that the registry no longer describes."""
+    from mercore import show
+    from mercore.status import superseded
+
+    project = _project(files, {})
+    stale = superseded(project.pipeline, project.store)
+    show.print_stale(stale, project.store)
+    if not stale or dry_run:
+        return
+    if not yes:
+        click.confirm(f"Delete these {len(stale)}?", abort=True)
+    for collection in stale:
+        project.store.remove(collection)
+
+
+@main.command()
+@_with([*_FILES, *_MACHINE, _json])
+def train(as_json: bool, **options: Any) -> None:
+    """Train the branches by cross-validation; those that are up to date stay as they are."""
+    from mercore import show
+    from mercore.progress import Bars
+
+    with Bars() as bars:
+        project = _project(*_split(options), bars)
+        trained = project.train()
+    about = show.trained(project.branch_results(), trained)
+    _print_json(about) if as_json else show.print_trained(about)
+
+
+@main.command()
+@_with([*_FILES, _json])
+def ensemble(as_json: bool, **files: str) -> None:
+    """Let the branches vote and write predictions.csv."""
+    from mercore import show
+
+    project = _project(files, {})
+    about = show.decided(project, project.ensemble())
+    _print_json(about) if as_json else show.print_decided(about)
+
+
+@main.command()
+@_with([*_FILES, _json])
+def report(as_json: bool, **files: str) -> None:
+    """Write report.html and report.json of a trained run."""
+    from mercore import show
+
+    content, page = _project(files, {}).report()
+    _print_json(content) if as_json else show.print_report(content, page)
+
+
+@main.command()
+@_with([*_FILES, *_MACHINE, _RETRY, _json])
+def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
+    """Extract, train, vote and report; what is done and unchanged is not done again."""
+    from mercore import show
+    from mercore.progress import Bars
+
+    with Bars() as bars:
+        project = _project(*_split(options), bars)
+        outcomes = project.extract(retry_failed=retry_failed)
+        trained = project.train()
+    content, page = project.report()
+    if as_json:
+        _print_json({"extracted": show.extracted(outcomes), "trained": trained, "report": content})
+    else:
+        show.print_extracted(show.extracted(outcomes))
+        show.print_report(content, page)
+    _exit(outcomes)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of registry.yaml, for completion in editors."""
+    from mercore.registry import schema as registry_schema
+
+    _print_json(registry_schema())

@@ -1,0 +1,154 @@
+"""Reads media files with PyAV: any container and codec FFmpeg knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+
+import av
+import numpy as np
+import soxr
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from mercore.errors import InputError
+from mercore.media import Audio, FloatArray, Frames, Media, Spec, Text, Video, Waveform
+
+_SLACK = 0.5  # seconds that a stream may end before its container says; codecs pad and round
+
+
+def decode(path: str, spec: Spec) -> Media:
+    """Return the file's medium as the spec asks; raises InputError naming the file."""
+    if isinstance(spec, Audio):
+        return read_audio(path, spec.rate)
+    if isinstance(spec, Video):
+        return read_frames(path, spec)
+    return read_text(path)
+
+
+def read_audio(path: str, rate: int) -> Waveform:
+    """Return the first audio track, mixed down to mono and resampled to `rate` Hz.
+
+    Raises InputError for a file that is not media, has no audio, is cut short or is all zeros.
+    """
+    with _open(path) as container:
+        if not container.streams.audio:
+            raise InputError(f"{path}: no audio track")
+        track = container.streams.audio[0]
+        track.codec_context.thread_count = 1  # files are decoded side by side already
+        native = track.rate
+        parts = list(_mono(container, native))
+        expected = _seconds(track.duration, track.time_base)
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    if not len(samples):
+        raise InputError(f"{path}: the audio track is empty")
+    _check_whole(path, "audio", len(samples) / native, expected)
+    if not samples.any():
+        raise InputError(f"{path}: the audio is silent (every sample is zero)")
+    return resample(Waveform(samples, native), rate)
+
+
+def resample(audio: Waveform, rate: int) -> Waveform:
+    """Return the audio at `rate` Hz (soxr, high quality); the same object where it fits already."""
+    if audio.rate == rate:
+        return audio
+    return Waveform(soxr.resample(audio.samples, audio.rate, rate).astype(np.float32), rate)
+
+
+def read_frames(path: str, spec: Video) -> Frames:
+    """Return the frames the spec asks for, upright, RGB, with their times in seconds.
+
+    Only the frames asked for are converted to RGB. Raises InputError for a file that is not media,
+    has no picture, or is cut short.
+    """
+    with _open(path) as container:
+        if not container.streams.video:
+            raise InputError(f"{path}: no video track")
+        track = container.streams.video[0]
+        shown = (packet for packet in container.demux(track) if not packet.is_discard)
+        times = np.sort([_seconds(p.pts, p.time_base) for p in shown if p.pts is not None])
+    if not len(times):
+        raise InputError(f"{path}: the video track has no frames")
+    wanted = sample_times(times - times[0], spec)
+    pixels, found = _pictures(path, set(wanted.tolist()))
+    if len(pixels) < len(wanted):
+        raise InputError(
+            f"{path}: the video is cut short or damaged: {len(pixels)} of {len(wanted)} frames "
+            "could be decoded"
+        )
+    return Frames(np.stack(pixels), np.array(found))
+
+
+def sample_times(times: NDArray[np.float64], spec: Video) -> NDArray[np.int64]:
+    """Return the indices of the frames the spec asks for, without repeats, in order."""
+    if spec.count is not None:
+        if spec.count >= len(times):
+            return np.arange(len(times))
+        # The middles of `count` equal parts: no frame of the very first or last instant.
+        return ((np.arange(spec.count) + 0.5) * len(times) / spec.count).astype(np.int64)
+    if spec.rate is not None:
+        ticks = np.arange(0.0, times[-1] + 1e-9, 1.0 / spec.rate)
+        later = np.searchsorted(times, ticks).clip(0, len(times) - 1)
+        before = (later - 1).clip(0)
+        nearest = np.where(ticks - times[before] <= times[later] - ticks, before, later)
+        return np.unique(nearest)
+    return np.arange(len(times))
+
+
+def read_text(path: str) -> Text:
+    """Return the content of a UTF-8 text file, without surrounding white space."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return Text(file.read().strip())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+
+
+@contextmanager
+def _open(path: str) -> Iterator[InputContainer]:
+    try:
+        with av.open(path) as container:
+            yield container
+    except (av.error.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be read as media: {reason}") from error
+
+
+def _mono(container: InputContainer, rate: int) -> Iterator[FloatArray]:
+    # FFmpeg's own mix to mono weighs stereo by 0.7 each, so that loud music clips: take the mean.
+    converter = av.AudioResampler(format="fltp", rate=rate)
+    for frame in container.decode(audio=0):
+        for planar in converter.resample(frame):
+            yield planar.to_ndarray().mean(axis=0, dtype=np.float32)  # (channels, n) -> (n,)
+
+
+def _check_whole(path: str, what: str, found: float, expected: float) -> None:
+    if found < 0.9 * expected - _SLACK:
+        raise InputError(
+            f"{path}: the {what} is cut short: {found:.1f} s of {expected:.1f} s could be decoded"
+        )
+
+
+def _seconds(ticks: int | None, base: Fraction | None) -> float:
+    return float(ticks * base) if ticks and base else 0.0
+
+
+def _pictures(path: str, wanted: set[int]) -> tuple[list[NDArray[np.uint8]], list[float]]:
+    pixels: list[NDArray[np.uint8]] = []
+    times: list[float] = []
+    with _open(path) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        last = max(wanted)
+        start: float | None = None
+        for index, frame in enumerate(container.decode(video=0)):
+            start = frame.time or 0.0 if start is None else start
+            if index in wanted:
+                picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                pixels.append(np.rot90(picture, round(frame.rotation / 90)))
+                times.append((frame.time or 0.0) - start)
+            if index == last:
+                break
+    return pixels, times

@@ -1,0 +1,177 @@
+"""Streams and features into the store: decode ahead, batch by length, commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mercore.batches import Batch, apply, in_batches
+from mercore.errors import RegistryError, did_you_mean
+from mercore.manifest import Manifest, Sample
+from mercore.pipeline import Node, Pipeline
+from mercore.reader import Reader
+from mercore.sources import Sources
+from mercore.store import Store
+from mercore.target import Target
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how to run; none of it is part of the experiment."""
+
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    dtype: str = "float32"
+    batch: float = 1.0
+    """Scales how much media one batch holds."""
+    threads: int = 2
+    """Threads that decode ahead."""
+
+    def chosen_device(self) -> str:
+        """Return the device, with ``auto`` resolved to the first GPU or the CPU."""
+        if self.device != "auto":
+            return self.device
+        try:
+            import torch
+        except ImportError:
+            return "cpu"
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass
+class Seconds:
+    """Where the time went: wall clock, and the parts of it."""
+
+    wall: float = 0.0
+    decode: float = 0.0
+    """Summed over the decoding threads; it overlaps with `encode`."""
+    wait: float = 0.0
+    """Time the encoder waited for decoding."""
+    encode: float = 0.0
+    write: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What extracting one stream or feature came to."""
+
+    node: Node
+    samples: int
+    extracted: int
+    """New in this run, failed ones included."""
+    failed: Mapping[str, str]
+    """Sample id to reason, for every failed sample of the manifest."""
+    seconds: Seconds = field(default_factory=Seconds)
+
+
+class Watch(Protocol):
+    """Is told how extraction goes on; see ``mercore.progress``."""
+
+    def start(self, name: str, total: int) -> None:
+        """Begin work on `total` samples."""
+
+    def advance(self, name: str, done: int, failed: int) -> None:
+        """Count samples that are committed."""
+
+
+class Silent:
+    """A Watch that shows nothing."""
+
+    def start(self, name: str, total: int) -> None:
+        """Do nothing."""
+
+    def advance(self, name: str, done: int, failed: int) -> None:
+        """Do nothing."""
+
+
+def extract(
+    pipeline: Pipeline,
+    manifest: Manifest,
+    store: Store,
+    machine: Machine,
+    *,
+    names: Iterable[str] = (),
+    retry_failed: bool = False,
+    watch: Watch | None = None,
+) -> list[Outcome]:
+    """Bring the store up to date and return what each stream and feature came to.
+
+    What is in the store and unchanged is not done again. `names` limits the work to these
+    features and streams and to what they read; empty means all features.
+    """
+    sources = Sources()
+    return [
+        _Extraction(node, pipeline, store, machine, sources, watch or Silent()).run(
+            manifest.samples, retry_failed
+        )
+        for node in needed(pipeline, names)
+    ]
+
+
+def needed(pipeline: Pipeline, names: Iterable[str] = ()) -> list[Node]:
+    """Return the named nodes and all they read, each after those it reads."""
+    known = {**pipeline.streams, **pipeline.features}
+    waiting = list(names) or list(pipeline.features)
+    wanted: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise RegistryError(f"the registry has no stream or feature called {name!r}{hint}")
+        wanted.add(name)
+        waiting += [stream for stream in known[name].inputs.values() if stream in pipeline.streams]
+    return [node for name, node in known.items() if name in wanted]
+
+
+class _Extraction:
+    """The extraction of one node."""
+
+    def __init__(
+        self,
+        node: Node,
+        pipeline: Pipeline,
+        store: Store,
+        machine: Machine,
+        sources: Sources,
+        watch: Watch,
+    ) -> None:
+        self.node = node
+        self.machine = machine
+        self.watch = watch
+        self.target = Target(node, pipeline, store)
+        self.reader = Reader(node, pipeline, store, sources)
+        self.sources = sources
+        self.seconds = Seconds()
+
+    def run(self, samples: Sequence[Sample], retry_failed: bool) -> Outcome:
+        todo = self.target.todo(samples, self.sources, retry_failed)
+        if todo:
+            self._extract(todo)
+        failed = self.target.failed(samples)
+        return Outcome(self.node, len(samples), len(todo), failed, self.seconds)
+
+    def _extract(self, todo: Sequence[Sample]) -> None:
+        began = time.perf_counter()
+        self.watch.start(self.node.name, len(todo))
+        function = self.node.component.load(self.machine.chosen_device(), self.machine.dtype)
+        with self.reader.ahead(todo, self.machine.threads) as items:
+            for batch in in_batches(items, self.node.component.budget * self.machine.batch):
+                self._batch(function, batch)
+        self.seconds.wait = self.reader.waited
+        self.seconds.wall = time.perf_counter() - began
+        self.target.finish(len(todo), self.seconds)
+
+    def _batch(self, function: Callable[..., Sequence[object]], batch: Batch) -> None:
+        """Encode one batch and commit it; a sample that cannot be used fails alone."""
+        began = time.perf_counter()
+        readable = [item for item in batch if item.error is None]
+        results = iter(apply(function, [item.inputs for item in readable]))
+        outputs = [item.error or next(results) for item in batch]
+        encoded = time.perf_counter()
+        failed = self.target.commit(batch, outputs)
+        self.seconds.decode += sum(item.seconds for item in batch)
+        self.seconds.encode += encoded - began
+        self.seconds.write += time.perf_counter() - encoded
+        self.watch.advance(self.node.name, len(batch), failed)

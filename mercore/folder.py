@@ -1,0 +1,151 @@
+"""A run folder: what a training leaves behind. Files are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import JsonValue
+
+from mercore.branches import Trained
+from mercore.components import Decision, IntArray, Weights
+from mercore.errors import RunError
+from mercore.manifest import Sample
+from mercore.media import FloatArray
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Reads and writes one run.
+
+    ::
+
+        folds.csv                       id, fold: which fold validates a training sample
+        branches/NAME/fold0.safetensors weights, one file a fold
+        branches/NAME/probabilities.csv id and one column a class, in the order of the manifest
+        branches/NAME/branch.json       what it was made from and its scores; written last
+        predictions.csv                 the decision of the ensemble
+        report.json, report.html
+    """
+
+    path: Path
+
+    def branch(self, name: str, key: str) -> dict[str, Any] | None:
+        """Return branch.json when the branch is complete and was made from `key`, else None."""
+        try:
+            about: dict[str, Any] = json.loads(self._branch(name, "branch.json").read_text())
+        except FileNotFoundError:
+            return None
+        return about if about.get("key") == key else None
+
+    def save_branch(
+        self,
+        name: str,
+        about: Mapping[str, JsonValue],
+        trained: Trained,
+        ids: Sequence[str],
+        classes: Sequence[str],
+    ) -> None:
+        """Write the branch; branch.json last, so that a torn one is trained again."""
+        from safetensors.numpy import save
+
+        self._branch(name, "branch.json").unlink(missing_ok=True)
+        for fold, weights in enumerate(trained.weights):
+            arrays = {key: np.ascontiguousarray(array) for key, array in weights.items()}
+            replace(self._branch(name, f"fold{fold}.safetensors"), save(arrays))
+        table = zip(ids, trained.probabilities.tolist(), strict=True)
+        rows = ([identifier, *row] for identifier, row in table)
+        self._csv(f"branches/{name}/probabilities.csv", ["id", *classes], rows)
+        scores: dict[str, JsonValue] = {
+            "fold_waf": list(trained.fold_waf),
+            "zero_filled": trained.zero_filled,
+            "seconds": trained.seconds,
+        }
+        replace(self._branch(name, "branch.json"), _json({**about, **scores}))
+
+    def probabilities(self, name: str, ids: Sequence[str], classes: int) -> FloatArray:
+        """Return the branch's ``(samples, classes)`` float32 table in the order of `ids`."""
+        path = self._branch(name, "probabilities.csv")
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = {row[0]: row[1:] for row in csv.reader(file)}
+            table = np.array([rows[identifier] for identifier in ids], np.float32)
+        except (OSError, KeyError, ValueError) as error:
+            raise RunError(f"{path}: not the table of this manifest; run `mer train`") from error
+        return table.reshape(len(ids), classes)
+
+    def weights(self, name: str) -> list[Weights]:
+        """Return the branch's weights, one mapping a fold."""
+        from safetensors.numpy import load_file
+
+        files = sorted(self._branch(name, "").glob("fold*.safetensors"))
+        if not files:
+            raise RunError(f"{self.path}: branch {name!r} is not trained; run `mer train`")
+        return [load_file(file) for file in files]
+
+    def save_folds(self, samples: Sequence[Sample], folds: IntArray) -> None:
+        """Write which fold validates each training sample."""
+        assigned = zip(samples, folds.tolist(), strict=True)
+        rows = ([sample.id, fold] for sample, fold in assigned if fold >= 0)
+        self._csv("folds.csv", ["id", "fold"], rows)
+
+    def save_predictions(
+        self,
+        samples: Sequence[Sample],
+        classes: Sequence[str],
+        decision: Decision,
+        votes: Mapping[str, IntArray],
+    ) -> Path:
+        """Write the decision, its probabilities and each branch's label; return the file."""
+        header = ["id", "split", "label", "predicted", "support", *classes]
+        header += [f"branch_{name}" for name in votes]
+        rows = (
+            [
+                sample.id,
+                sample.split,
+                sample.label or "",
+                classes[decision.labels[row]],
+                f"{decision.support[row]:.4f}",
+                *(f"{value:.6f}" for value in decision.probabilities[row]),
+                *(classes[labels[row]] for labels in votes.values()),
+            ]
+            for row, sample in enumerate(samples)
+        )
+        return self._csv("predictions.csv", header, rows)
+
+    def save(self, name: str, content: str) -> Path:
+        """Write a text file of the run; return its path."""
+        return replace(self.path / name, content.encode())
+
+    def _branch(self, name: str, file: str) -> Path:
+        return self.path / "branches" / name / file
+
+    def _csv(self, name: str, header: Sequence[str], rows: Any) -> Path:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        return self.save(name, text.getvalue())
+
+
+def replace(path: Path, content: bytes) -> Path:
+    """Write the file whole or not at all; raises RunError naming the path."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(content)
+        new.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _json(value: Mapping[str, JsonValue]) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"

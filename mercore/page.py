@@ -1,0 +1,49 @@
+"""The page of a report: one HTML file with its style and script inside."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.resources import files
+
+from pydantic import JsonValue
+
+
+def render(report: Mapping[str, JsonValue]) -> str:
+    """Return one HTML page that shows `report` and loads nothing else.
+
+    The content security policy names the page's own script by its hash, so that no other runs.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FunctionLoader(_read),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["duration"] = _duration
+    script = _read("report.js")
+    return environment.get_template("report.html.jinja").render(
+        report,
+        css=Markup(_read("report.css")),
+        script=Markup(script),
+        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _duration(seconds: float) -> str:
+    """Return seconds as people read them: ``"0.4 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _read(name: str) -> str:
+    return files("mercore").joinpath(name).read_text(encoding="utf-8")

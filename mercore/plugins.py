@@ -1,0 +1,191 @@
+"""Finds the installed plugins and looks up what they provide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any, TypeVar, get_args
+
+import pluggy
+from pydantic import JsonValue, ValidationError
+
+from mercore import hookspecs
+from mercore.components import Component, Encoder, Ensemble, Fusion, Preprocessor
+from mercore.errors import PluginError, RegistryError, did_you_mean, listed
+
+GROUP = "mercore"
+KINDS: Mapping[str, type[Component]] = {
+    "preprocessor": Preprocessor,
+    "encoder": Encoder,
+    "fusion": Fusion,
+    "ensemble": Ensemble,
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+C = TypeVar("C", bound=Component)
+
+
+@dataclass(frozen=True)
+class Provided:
+    """One component class and where it comes from."""
+
+    component: type[Component]
+    kind: str
+    plugin: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that was set aside, and why."""
+
+    plugin: str
+    distribution: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin!r} of {self.distribution} was set aside: {self.reason}"
+
+
+class Plugins:
+    """What the installed plugins provide.
+
+    A plugin that cannot be imported or breaks the rules is set aside in ``broken``; the others
+    work. Two plugins that provide one name are an error for whoever asks for that name.
+    """
+
+    def __init__(self, found: Iterable[EntryPoint] | None = None) -> None:
+        self.broken: list[Broken] = []
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._origins: dict[str, tuple[str, str]] = {}
+        self._provided: dict[tuple[str, str], list[Provided]] = {}
+        for entry_point in entry_points(group=GROUP) if found is None else found:
+            self._add(entry_point)
+
+    def _add(self, entry_point: EntryPoint) -> None:
+        distribution = entry_point.dist
+        origin = (distribution.name, distribution.version) if distribution else ("unknown", "0")
+        self._origins[entry_point.name] = origin
+        try:
+            module: ModuleType = entry_point.load()
+            self._register(module, entry_point.name)
+            for provided in list(self._offered(entry_point.name)):
+                self._provided.setdefault((provided.kind, provided.component.name), []).append(
+                    provided
+                )
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.broken.append(Broken(entry_point.name, origin[0], reason))
+
+    def _register(self, module: ModuleType, name: str) -> None:
+        self._manager.register(module, name=name)
+        try:
+            self._manager.check_pending()
+        except pluggy.PluginValidationError:
+            self._manager.unregister(name=name)
+            raise
+
+    def _offered(self, plugin: str) -> Iterator[Provided]:
+        for kind, base in KINDS.items():
+            for implementation in getattr(self._manager.hook, kind + "s").get_hookimpls():
+                if implementation.plugin_name == plugin:
+                    for component in implementation.function():
+                        _check_class(component, kind, base)
+                        yield Provided(component, kind, plugin, *self._origins[plugin])
+
+    def __iter__(self) -> Iterator[Provided]:
+        """Iterate over all that is provided, by kind and name; conflicting ones included."""
+        for kind in KINDS:
+            for key in sorted(self._provided):
+                if key[0] == kind:
+                    yield from self._provided[key]
+
+    def conflicts(self) -> list[str]:
+        """Return one message for each name that two plugins provide."""
+        return [_conflict(rivals) for rivals in self._provided.values() if len(rivals) > 1]
+
+    def provided(self, kind: str, name: str) -> Provided:
+        """Return who provides the component; raises PluginError with the nearest name."""
+        rivals = self._provided.get((kind, name), [])
+        if len(rivals) > 1:
+            raise PluginError(_conflict(rivals))
+        if rivals:
+            return rivals[0]
+        known = [key[1] for key in self._provided if key[0] == kind]
+        other = [key[0] for key in self._provided if key[1] == name]
+        hint = f"; {name!r} is {_article(other[0])}" if other else did_you_mean(name, known)
+        aside = "; " + "; ".join(map(str, self.broken)) if self.broken and not hint else ""
+        raise PluginError(
+            f"no {kind} is called {name!r}{hint}{aside}"
+            + ("" if hint else "; `mer plugins` lists what is installed")
+        )
+
+    def build(self, base: type[C], uses: str, options: Mapping[str, JsonValue]) -> C:
+        """Return the component `uses` of kind `base` with its options.
+
+        Raises PluginError for an unknown name and RegistryError with all mistakes in the options.
+        """
+        kind = next(kind for kind, known in KINDS.items() if known is base)
+        component = self.provided(kind, uses).component
+        values: dict[str, Any] = dict(options)
+        for field, nested in _component_fields(component).items():
+            value = values.get(field)
+            if isinstance(value, Mapping) and "uses" in value:
+                values[field] = self.build(nested, str(value["uses"]), value.get("with") or {})
+        try:
+            built = component(**values)
+        except ValidationError as error:
+            raise RegistryError(_option_mistakes(uses, component, error)) from error
+        assert isinstance(built, base)  # checked when it was registered
+        return built
+
+
+def _check_class(component: object, kind: str, base: type[Component]) -> None:
+    if not (isinstance(component, type) and issubclass(component, base)):
+        raise PluginError(f"hook {kind}s returned {component!r}, expected {base.__name__} classes")
+    name = getattr(component, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PluginError(
+            f"{component.__qualname__}.name is {name!r}, expected lower-case letters, digits, '_'"
+        )
+
+
+def _conflict(rivals: list[Provided]) -> str:
+    names = " and ".join(sorted(f"{rival.distribution} {rival.version}" for rival in rivals))
+    return (
+        f"{names} both provide {_article(rivals[0].kind)} called {rivals[0].component.name!r}; "
+        "uninstall one of them"
+    )
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def _component_fields(component: type[Component]) -> dict[str, type[Component]]:
+    """Return the options that are themselves components, with their kind."""
+    found = {}
+    for name, info in component.model_fields.items():
+        for candidate in (info.annotation, *get_args(info.annotation)):
+            if candidate in KINDS.values():
+                found[name] = candidate
+    return found
+
+
+def _option_mistakes(uses: str, component: type[Component], error: ValidationError) -> str:
+    mistakes = []
+    for detail in error.errors():
+        option = ".".join(map(str, detail["loc"])) or "options"
+        message = detail["msg"]
+        if detail["type"] == "extra_forbidden":
+            known = list(component.model_fields)
+            message = "unknown option" + (
+                did_you_mean(option, known) or f"; expected one of {', '.join(known) or 'none'}"
+            )
+        mistakes.append(f"with.{option}: {message}")
+    return f"{uses}: {mistakes[0]}" if len(mistakes) == 1 else f"{uses}:{listed(mistakes)}"

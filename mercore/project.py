@@ -1,0 +1,238 @@
+"""A registry, a manifest, a store and a run folder together: what the commands work on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+
+from mercore import branches
+from mercore.components import Decision, IntArray, Votes
+from mercore.errors import RegistryError, RunError
+from mercore.extract import Machine, Outcome, Silent, Watch, extract
+from mercore.folder import RunFolder
+from mercore.manifest import Manifest
+from mercore.media import FloatArray
+from mercore.metrics import waf
+from mercore.pipeline import BranchNode, Pipeline, describe, fingerprint
+from mercore.plugins import Plugins
+from mercore.registry import Registry
+from mercore.report import build, render
+from mercore.results import BranchResult, ManifestResult, Result
+from mercore.status import feature_results
+from mercore.store import Store
+
+
+@dataclass(frozen=True)
+class Project:
+    """One experiment on one set of samples."""
+
+    pipeline: Pipeline
+    manifest: Manifest
+    store: Store
+    folder: RunFolder
+    machine: Machine
+    watch: Watch
+
+    @classmethod
+    def open(
+        cls,
+        registry: str | Path = "registry.yaml",
+        manifest: str | Path = "manifest.csv",
+        store: str | Path = "mer.zarr",
+        out: str | Path = "runs/default",
+        machine: Machine | None = None,
+        watch: Watch | None = None,
+    ) -> Project:
+        """Return the project; raises a MercoreError with all mistakes of a file at once."""
+        read = Registry.read(registry)
+        pipeline = Pipeline.resolve(read, Plugins())
+        samples = Manifest.read(manifest, pipeline.classes)
+        folder = RunFolder(Path(out))
+        return cls(pipeline, samples, Store(store), folder, machine or Machine(), watch or Silent())
+
+    @property
+    def ids(self) -> list[str]:
+        """The sample ids in the order of the manifest."""
+        return [sample.id for sample in self.manifest.samples]
+
+    @cached_property
+    def labels(self) -> IntArray:
+        """``(samples,)`` class indices, -1 where unlabelled."""
+        return branches.label_indices(self.manifest, self.pipeline.classes)
+
+    def extract(self, names: Iterable[str] = (), *, retry_failed: bool = False) -> list[Outcome]:
+        """Bring the store up to date; see ``mercore.extract.extract``."""
+        return extract(
+            self.pipeline,
+            self.manifest,
+            self.store,
+            self.machine,
+            names=names,
+            retry_failed=retry_failed,
+            watch=self.watch,
+        )
+
+    def train(self) -> list[str]:
+        """Train the branches that are not up to date; return their names."""
+        if not self.pipeline.branches:
+            raise RegistryError("the registry declares no branches; add 'branches:' to train")
+        keys = {name: self._key(branch) for name, branch in self.pipeline.branches.items()}
+        stale = [name for name, key in keys.items() if not self.folder.branch(name, key)]
+        if not stale:
+            return []
+        content = self.pipeline.registry.content
+        data = branches.dataset(self.pipeline, self.manifest, self.store)
+        folds = branches.assign_folds(data, content.folds, content.seed, self.pipeline.classes)
+        self.folder.save_folds(self.manifest.samples, folds)
+        self.watch.start("branches", len(stale))
+        for name in stale:
+            self._train(self.pipeline.branches[name], keys[name], data, folds)
+            self.watch.advance("branches", 1, 0)
+        return stale
+
+    def _train(self, branch: BranchNode, key: str, data: branches.Dataset, folds: IntArray) -> None:
+        trained = branches.train(
+            branch,
+            data,
+            folds,
+            classes=len(self.pipeline.classes),
+            device=self.machine.chosen_device(),
+            seed=self.pipeline.registry.content.seed,
+        )
+        about: dict[str, JsonValue] = {
+            "key": key,
+            "features": list(branch.features),
+            "fusion": describe(branch.fusion),
+        }
+        self.folder.save_branch(branch.name, about, trained, self.ids, self.pipeline.classes)
+
+    def ensemble(self) -> Decision:
+        """Return the decision on every sample, from the stored tables; write predictions.csv."""
+        results = self.branch_results()
+        scores = [self._validation_waf(result.probabilities) for result in results]
+        votes = Votes(
+            tuple(result.name for result in results),
+            np.stack([result.probabilities for result in results]),
+            np.array(scores, np.float32),
+        )
+        decision = self.pipeline.ensemble.decide(votes)
+        ballots = {result.name: result.probabilities.argmax(axis=1) for result in results}
+        self.folder.save_predictions(
+            self.manifest.samples, self.pipeline.classes, decision, ballots
+        )
+        return decision
+
+    def report(self) -> tuple[dict[str, JsonValue], Path]:
+        """Return report.json's content and the path of the HTML; write both."""
+        report = build(self._result(self.ensemble()))
+        self.folder.save("report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        self.folder.save("registry.yaml", self.pipeline.registry.document.text)
+        return report, self.folder.save("report.html", render(report))
+
+    def branch_results(self) -> list[BranchResult]:
+        """Return what the trained branches predicted; raises RunError for one out of date."""
+        return [self._branch_result(branch) for branch in self.pipeline.branches.values()]
+
+    def _branch_result(self, branch: BranchNode) -> BranchResult:
+        about = self.folder.branch(branch.name, self._key(branch))
+        if about is None:
+            raise RunError(
+                f"{self.folder.path}: branch {branch.name!r} is not trained on what the registry, "
+                "the manifest and the store hold now; run `mer train`"
+            )
+        return BranchResult(
+            name=branch.name,
+            features=branch.features,
+            fusion=branch.fusion.name,
+            options=branch.fusion.model_dump(mode="json"),
+            probabilities=self.folder.probabilities(
+                branch.name, self.ids, len(self.pipeline.classes)
+            ),
+            fold_waf=tuple(about["fold_waf"]),
+            zero_filled=about["zero_filled"],
+            seconds=about["seconds"],
+        )
+
+    def _validation_waf(self, probabilities: FloatArray) -> float:
+        train = np.array([sample.split == "train" for sample in self.manifest.samples])
+        rows = train & (self.labels >= 0)
+        predicted = probabilities[rows].argmax(axis=1)
+        return waf(self.labels[rows], predicted, len(self.pipeline.classes))
+
+    def _key(self, branch: BranchNode) -> str:
+        """Return a hash of all that decides the branch: features, samples, labels, options."""
+        content = self.pipeline.registry.content
+        return fingerprint(
+            {
+                "features": {name: self._feature_key(name) for name in branch.features},
+                "fusion": describe(branch.fusion),
+                "classes": list(self.pipeline.classes),
+                "samples": self._samples_key,
+                "folds": content.folds,
+                "seed": content.seed,
+            }
+        )
+
+    @cached_property
+    def _samples_key(self) -> str:
+        rows = [(sample.id, sample.split, sample.label) for sample in self.manifest.samples]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    def _feature_key(self, name: str) -> str:
+        node = self.pipeline.features[name]
+        collection = self.store.collection("features", name, node.fingerprint)
+        entries = collection.entries() if collection else {}
+        found = hashlib.sha256(node.fingerprint.encode())
+        for identifier in self.ids:
+            entry = entries.get(identifier)
+            found.update(f"{identifier}\0{entry and (entry.source, entry.failed)}\0".encode())
+        return found.hexdigest()
+
+    def _result(self, decision: Decision) -> Result:
+        registry = self.pipeline.registry.document
+        return Result(
+            title=f"{registry.path.stem} on {self.manifest.path.name}",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            classes=self.pipeline.classes,
+            ids=tuple(self.ids),
+            splits=tuple(sample.split for sample in self.manifest.samples),
+            labels=self.labels,
+            branches=tuple(self.branch_results()),
+            ensemble=self.pipeline.ensemble.name,
+            decision=decision,
+            features=tuple(feature_results(self.pipeline, self.manifest, self.store)),
+            registry=registry.text,
+            manifest=ManifestResult(
+                self.manifest.path.name, len(self.manifest.samples), self.manifest.notes
+            ),
+            versions=versions(self.pipeline),
+            warnings=tuple(warnings_of(self)),
+        )
+
+
+def versions(pipeline: Pipeline) -> dict[str, str]:
+    """Return the versions of what computed the results."""
+    nodes = [*pipeline.streams.values(), *pipeline.features.values()]
+    plugins = dict(node.origin.rsplit(" ", 1) for node in nodes)
+    return {"mercore": version("mercore"), "numpy": version("numpy"), **plugins}
+
+
+def warnings_of(project: Project) -> Sequence[str]:
+    """Return what a reader of the report must know about the data."""
+    content = project.pipeline.registry.content
+    labels = project.labels[[sample.split == "train" for sample in project.manifest.samples]]
+    counts = np.bincount(labels[labels >= 0], minlength=len(content.classes))
+    return [
+        f"class {name!r} has {count} training samples: fewer than the {content.folds} folds"
+        for name, count in zip(content.classes, counts.tolist(), strict=True)
+        if count < content.folds
+    ]

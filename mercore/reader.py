@@ -1,0 +1,123 @@
+"""Gets the media of samples, in threads ahead of the component that reads them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mercore.components import Inputs, Preprocessor
+from mercore.decode import decode, resample, sample_times
+from mercore.errors import InputError
+from mercore.manifest import Sample
+from mercore.media import Audio, Frames, Media, Spec, Text, Video, Waveform
+from mercore.pipeline import Node, Pipeline
+from mercore.sources import Sources
+from mercore.store import Collection, Store
+from mercore.streams import unpack
+
+_AHEAD = 8  # samples a thread may be ahead of the component
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample, read: its media, or the reason why it has none."""
+
+    sample: Sample
+    inputs: Inputs = field(default_factory=dict)
+    source: str = ""
+    error: Exception | None = None
+    seconds: float = 0.0
+
+
+class Reader:
+    """Reads the inputs of one node: from the manifest's files, and from streams in the store."""
+
+    def __init__(self, node: Node, pipeline: Pipeline, store: Store, sources: Sources) -> None:
+        self._node = node
+        self._needs = node.component.needs()
+        self._sources = sources
+        self._upstream: Mapping[str, tuple[Collection | None, Spec]] = {
+            stream: _stored(pipeline.streams[stream], store)
+            for stream in node.inputs.values()
+            if stream in pipeline.streams
+        }
+        self.waited = 0.0
+        """Seconds the caller waited for the next item."""
+
+    @contextmanager
+    def ahead(self, samples: Sequence[Sample], threads: int) -> Iterator[Iterator[Item]]:
+        """Give an iterator over the samples, read in order by `threads` threads."""
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        try:
+            yield self._items(pool, samples, threads * _AHEAD)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _items(
+        self, pool: ThreadPoolExecutor, samples: Sequence[Sample], limit: int
+    ) -> Iterator[Item]:
+        waiting: deque[Future[Item]] = deque()
+        for sample in samples:
+            waiting.append(pool.submit(self.read, sample))
+            if len(waiting) >= limit:
+                yield self._next(waiting)
+        while waiting:
+            yield self._next(waiting)
+
+    def _next(self, waiting: deque[Future[Item]]) -> Item:
+        began = time.perf_counter()
+        item = waiting.popleft().result()
+        self.waited += time.perf_counter() - began
+        return item
+
+    def read(self, sample: Sample) -> Item:
+        """Return the sample with its media; an error is kept in the item."""
+        began = time.perf_counter()
+        inputs: dict[str, Media] = {}
+        source = ""
+        error: Exception | None = None
+        try:
+            source = self._sources.identity(sample, self._node.roots)
+            for name, stream in self._node.inputs.items():
+                inputs[name] = self._medium(sample, stream, self._needs[name])
+        except Exception as problem:  # a broken file may raise anything; the others go on
+            error = problem
+        return Item(sample, {} if error else inputs, source, error, time.perf_counter() - began)
+
+    def _medium(self, sample: Sample, stream: str, spec: Spec) -> Media:
+        if stream in self._upstream:
+            return _fitted(self._derived(sample, stream), spec)
+        path = sample.file(stream)
+        if path is not None:
+            return decode(path, spec)
+        if stream in sample.media:
+            return Text(sample.media[stream])
+        raise InputError(f"the manifest gives no {stream} for this sample")
+
+    def _derived(self, sample: Sample, stream: str) -> Media:
+        collection, spec = self._upstream[stream]
+        entry = collection.entries().get(sample.id) if collection else None
+        if collection is None or entry is None:
+            raise InputError(f"stream {stream!r} has nothing for this sample")
+        if entry.failed is not None:
+            raise InputError(f"stream {stream!r} failed: {entry.failed}")
+        return unpack(collection.sequence(sample.id), entry.record, spec)
+
+
+def _stored(node: Node, store: Store) -> tuple[Collection | None, Spec]:
+    assert isinstance(node.component, Preprocessor)
+    return store.collection("streams", node.name, node.fingerprint), node.component.output
+
+
+def _fitted(media: Media, spec: Spec) -> Media:
+    """Return a derived medium at the rate, or with the frames, that the spec asks for."""
+    if isinstance(media, Waveform) and isinstance(spec, Audio):
+        return resample(media, spec.rate)
+    if isinstance(media, Frames) and isinstance(spec, Video):
+        chosen = sample_times(media.times, spec)
+        return Frames(media.pixels[chosen], media.times[chosen])
+    return media

@@ -1,0 +1,82 @@
+"""What a run produced: the types that extraction, training and voting hand to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from mercore.components import Decision, IntArray
+from mercore.media import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class BranchResult:
+    """What one branch predicted."""
+
+    name: str
+    features: tuple[str, ...]
+    fusion: str
+    options: Mapping[str, JsonValue]
+    probabilities: FloatArray
+    """``(samples, classes)``: out-of-fold for training samples, mean of the folds for others."""
+    fold_waf: tuple[float, ...]
+    zero_filled: int
+    """How many samples lacked a feature and were predicted with zeros in its place."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FeatureResult:
+    """What the extraction of one feature or stream took and gave."""
+
+    name: str
+    uses: str
+    kind: str
+    """``"feature"`` or ``"stream"``."""
+    fingerprint: str
+    dim: int | None
+    samples: int
+    failed: tuple[tuple[str, str], ...]
+    """``(sample id, reason)`` pairs."""
+    seconds: float
+    """Wall time; 0 where all was in the store already."""
+    decode: float
+    """Seconds of decoding; it runs beside encoding, so the three may add up to more."""
+    encode: float
+    write: float
+    records: Mapping[str, JsonValue]
+    """A summary of the records, such as how many samples have a warning."""
+
+
+@dataclass(frozen=True)
+class ManifestResult:
+    """Where the samples came from."""
+
+    path: str
+    rows: int
+    notes: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """All that a run produced, with every per-sample value in the same order."""
+
+    title: str
+    created: str
+    """ISO 8601."""
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: IntArray
+    """``(samples,)`` class indices, -1 where unlabelled."""
+    branches: tuple[BranchResult, ...]
+    ensemble: str
+    decision: Decision
+    features: tuple[FeatureResult, ...]
+    registry: str
+    """The text of registry.yaml."""
+    manifest: ManifestResult
+    versions: Mapping[str, str]
+    warnings: tuple[str, ...]

@@ -1,0 +1,63 @@
+"""How derived media lie in the store: one ragged array a stream.
+
+Audio is kept as 16-bit samples, text as UTF-8 bytes, frames as RGB uint8 with their times in the
+sample's record.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from mercore.components import Record
+from mercore.errors import InputError
+from mercore.media import Audio, Frames, Media, Spec, Text, Video, Waveform, Words
+
+_FULL_SCALE = 32767
+_TYPES: dict[type[Spec], type[Media]] = {Audio: Waveform, Video: Frames, Words: Text}
+
+
+def medium_name(spec: Spec) -> str:
+    """Return ``audio``, ``video`` or ``words``."""
+    return type(spec).__name__.lower()
+
+
+def pack(media: object, spec: Spec) -> tuple[NDArray[Any], Record]:
+    """Return the array to store and what the record must hold to read it back.
+
+    Raises InputError when the medium is not of the kind that `spec` declares or is not finite.
+    """
+    if not isinstance(media, _TYPES[type(spec)]):
+        found = type(media).__name__
+        raise InputError(f"returned {found}, expected {_TYPES[type(spec)].__name__}")
+    if isinstance(media, Waveform):
+        return _pack_audio(media, spec)
+    if isinstance(media, Frames):
+        times: list[JsonValue] = [round(float(time), 4) for time in media.times]
+        if not times or len(times) != len(media.pixels):
+            raise InputError(f"returned {len(media.pixels)} frames with {len(times)} times")
+        return media.pixels, {"times": times}
+    assert isinstance(media, Text)
+    return np.frombuffer(media.content.encode(), dtype=np.uint8), {}
+
+
+def _pack_audio(media: Waveform, spec: Spec) -> tuple[NDArray[Any], Record]:
+    assert isinstance(spec, Audio)
+    if media.rate != spec.rate:
+        raise InputError(f"returned audio at {media.rate} Hz, declared {spec.rate} Hz")
+    if not np.isfinite(media.samples).all():
+        raise InputError("returned audio with NaN or infinite samples")
+    clipped = np.clip(media.samples, -1.0, 1.0)
+    return np.round(clipped * _FULL_SCALE).astype(np.int16), {}
+
+
+def unpack(array: NDArray[Any], record: Record, spec: Spec) -> Media:
+    """Return the medium that ``pack`` stored; `spec` is the one it was stored with."""
+    if isinstance(spec, Audio):
+        return Waveform(array.astype(np.float32) / np.float32(_FULL_SCALE), spec.rate)
+    if isinstance(spec, Video):
+        return Frames(array, np.array(record["times"], dtype=np.float64))
+    return Text(array.tobytes().decode())

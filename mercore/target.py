@@ -1,0 +1,169 @@
+"""Where the results of one stream or feature go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from mercore.components import Encoder, Noted, Preprocessor, Record
+from mercore.errors import InputError
+from mercore.manifest import Sample
+from mercore.pipeline import Node, Pipeline, describe
+from mercore.reader import Item
+from mercore.sources import Sources
+from mercore.store import Collection, Row, Store
+from mercore.streams import medium_name, pack
+
+if TYPE_CHECKING:
+    from mercore.extract import Seconds
+
+
+class Target:
+    """The collections of the store that one node fills: one, or two when frames are kept too."""
+
+    def __init__(self, node: Node, pipeline: Pipeline, store: Store) -> None:
+        self._node = node
+        self._dim = node.component.dim if isinstance(node.component, Encoder) else None
+        self._collections: dict[str, Collection] = {
+            group: store.create(group, node.name, node.fingerprint, header(node, pipeline))
+            for group in groups(node)
+        }
+
+    def todo(self, samples: Sequence[Sample], sources: Sources, retry_failed: bool) -> list[Sample]:
+        """Return the samples that are missing, whose files changed, or that are to be retried."""
+        stored = [collection.entries() for collection in self._collections.values()]
+
+        def done(sample: Sample) -> bool:
+            entries = [entries.get(sample.id) for entries in stored]
+            return all(
+                entry is not None
+                and not (retry_failed and entry.failed)
+                and sources.unchanged(entry.source, sample, self._node.roots)
+                for entry in entries
+            )
+
+        return [sample for sample in samples if not done(sample)]
+
+    def failed(self, samples: Sequence[Sample]) -> dict[str, str]:
+        """Return sample id to reason for the samples that failed."""
+        entries = next(iter(self._collections.values())).entries()
+        return {
+            sample.id: reason
+            for sample in samples
+            if (entry := entries.get(sample.id)) and (reason := entry.failed)
+        }
+
+    def commit(self, items: Sequence[Item], outputs: Sequence[object]) -> int:
+        """Commit one output, or the exception in its place, a sample; return how many failed."""
+        rows: dict[str, list[Row]] = {group: [] for group in self._collections}
+        for item, output in zip(items, outputs, strict=True):
+            for group, row in self._rows(item, output).items():
+                rows[group].append(row)
+        for group, collection in self._collections.items():
+            collection.commit(rows[group])
+        return sum(row.failed is not None for row in next(iter(rows.values())))
+
+    def finish(self, samples: int, seconds: Seconds) -> None:
+        """Note where the time went, and compact."""
+        note: dict[str, JsonValue] = {"samples": samples, **asdict(seconds)}
+        for collection in self._collections.values():
+            collection.note({"time": datetime.now(UTC).isoformat(), **note})
+            collection.compact()
+
+    def _rows(self, item: Item, output: object) -> dict[str, Row]:
+        try:
+            if isinstance(output, Exception):
+                raise output
+            value = output.value if isinstance(output, Noted) else output
+            record = dict(output.record) if isinstance(output, Noted) else {}
+            return {
+                group: Row(item.sample.id, array, item.source, {**record, **more})
+                for group, (array, more) in self._arrays(value).items()
+            }
+        except Exception as error:  # whatever went wrong with a sample is recorded with it
+            failure = Row(item.sample.id, None, item.source, failed=_reason(error, item.sample))
+            return dict.fromkeys(self._collections, failure)
+
+    def _arrays(self, value: object) -> dict[str, tuple[NDArray[Any], Record]]:
+        component = self._node.component
+        if isinstance(component, Preprocessor):
+            return {"streams": pack(value, component.output)}
+        matrix = self._checked(value)
+        pooled = matrix.mean(axis=0, keepdims=True, dtype=np.float32)
+        arrays: dict[str, tuple[NDArray[Any], Record]] = {"features": (pooled, {})}
+        if self._node.frames:
+            arrays["frames"] = (_halved(matrix), {})
+        return arrays
+
+    def _checked(self, value: object) -> NDArray[np.float32]:
+        """Return the encoder's matrix; raises InputError when it is not one, or not finite."""
+        if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.ndim != 2:
+            found = (
+                f"{value.dtype} {value.shape}"
+                if isinstance(value, np.ndarray)
+                else type(value).__name__
+            )
+            raise InputError(f"{self._who} returned {found}, expected float32 (frames, dim)")
+        frames, dim = value.shape
+        if not frames:
+            raise InputError(f"{self._who} returned no frames")
+        self._dim = self._dim or dim
+        if dim != self._dim:
+            raise InputError(f"{self._who} returned dim {dim}, expected {self._dim}")
+        if not np.isfinite(value).all():
+            raise InputError(f"{self._who} returned NaN or infinite values")
+        return value
+
+    @property
+    def _who(self) -> str:
+        return f"encoder {self._node.component.name!r}"
+
+
+def groups(node: Node) -> tuple[str, ...]:
+    """Return the groups of the store that hold the node's results."""
+    if node.kind == "stream":
+        return ("streams",)
+    return ("features", "frames") if node.frames else ("features",)
+
+
+def header(node: Node, pipeline: Pipeline) -> dict[str, JsonValue]:
+    """Return what the store keeps beside the values: all that made them."""
+    component = node.component
+    inputs: dict[str, JsonValue] = {
+        name: pipeline.streams[stream].fingerprint if stream in pipeline.streams else stream
+        for name, stream in node.inputs.items()
+    }
+    about: dict[str, JsonValue] = {
+        "name": node.name,
+        "fingerprint": node.fingerprint,
+        "component": describe(component),
+        "distribution": node.origin,
+        "inputs": inputs,
+        "created": datetime.now(UTC).isoformat(),
+    }
+    if isinstance(component, Encoder):
+        return about | {"dim": component.dim, "frame_rate": component.frame_rate}
+    assert isinstance(component, Preprocessor)
+    return about | {"medium": medium_name(component.output), "spec": repr(component.output)}
+
+
+def _halved(matrix: NDArray[np.float32]) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        half = matrix.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise InputError(f"a value of {np.abs(matrix).max():g} does not fit float16 frames")
+    return half
+
+
+def _reason(error: Exception, sample: Sample) -> str:
+    """Return why a sample failed, without its path, so that equal reasons can be counted."""
+    reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    for path in sample.media.values():
+        reason = reason.removeprefix(f"{path}: ")
+    return reason

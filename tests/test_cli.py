@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from safetensors.numpy import load_file
+
+from mercore.cli import main
+
+REGISTRY = """\
+classes: [sad, happy]
+streams:
+  loud: {uses: shout, inputs: {text: text}}
+features:
+  few: {uses: letters, inputs: {text: text}, with: {letters: 3}}
+  all: {uses: letters, inputs: {text: text}}
+fusion: centroid
+branches:
+  one: few
+  two: all
+  both: few + all
+ensemble: rank_mode
+folds: 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose sad samples say `a` and whose happy ones say `b`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "registry.yaml").write_text(REGISTRY)
+    rows = ["id,split,label,text"]
+    for number in range(36):
+        label, letter = (("sad", "a"), ("happy", "b"))[number % 2]
+        split = "train" if number < 18 else "test1" if number < 30 else "unlabelled"
+        shown = "" if split == "unlabelled" else label
+        rows.append(f"s{number},{split},{shown},{letter * (1 + number % 3)} c")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def mer(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def mer_json(*arguments: str) -> Any:
+    result = mer(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def predictions(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "runs/default/predictions.csv").open() as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def test_run_goes_from_clips_to_a_vote(folder: Path) -> None:
+    result = mer("run")
+    assert result.exit_code == 0, result.output
+    assert "Report: runs/default/report.html" in result.stdout
+    rows = predictions(folder)
+    assert len(rows) == 36
+    assert all(
+        row["predicted"] == ("sad", "happy")[int(name[1:]) % 2] for name, row in rows.items()
+    )
+    report = json.loads((folder / "runs/default/report.json").read_text())
+    assert report["ensemble"]["scores"]["test1"]["waf"] == 1.0
+
+
+def test_what_is_done_and_unchanged_is_not_done_again(folder: Path) -> None:
+    first = mer_json("run")
+    assert first["trained"] == ["one", "two", "both"]
+    before = (folder / "runs/default/branches/one/fold0.safetensors").stat().st_mtime_ns
+    again = mer_json("run")
+    assert again["trained"] == []
+    assert [row["extracted"] for row in again["extracted"]] == [0, 0]
+    assert (folder / "runs/default/branches/one/fold0.safetensors").stat().st_mtime_ns == before
+    text = REGISTRY.replace("one: few", "one: {features: few, with: {sharpness: 2}}")
+    (folder / "registry.yaml").write_text(text)
+    assert mer_json("run")["trained"] == ["one"]
+
+
+def test_a_changed_sample_trains_its_branches_again(folder: Path) -> None:
+    mer_json("run")
+    text = (folder / "manifest.csv").read_text()
+    (folder / "manifest.csv").write_text(text.replace("s0,train,sad,a c", "s0,train,sad,aaaa c"))
+    again = mer_json("run")
+    assert [row["extracted"] for row in again["extracted"]] == [1, 1]
+    assert again["trained"] == ["one", "two", "both"]
+
+
+def test_training_samples_are_predicted_by_folds_that_did_not_see_them(folder: Path) -> None:
+    mer_json("run")
+    with (folder / "runs/default/folds.csv").open() as file:
+        folds = {row["id"]: int(row["fold"]) for row in csv.DictReader(file)}
+    assert set(folds) == {f"s{number}" for number in range(18)}
+    assert sorted(np.bincount(list(folds.values())).tolist()) == [6, 6, 6]
+    for fold in range(3):
+        odd = [int(name[1:]) % 2 for name, number in folds.items() if number == fold]
+        assert sum(odd) == 3  # stratified
+    weights = load_file(folder / "runs/default/branches/one/fold0.safetensors")
+    seen = [int(name[1:]) for name, number in folds.items() if number != 0]
+    sad = np.mean([[1 + n % 3, 0, 0] for n in seen if n % 2 == 0], axis=0) / 2
+    assert weights["centres"][0][:2] == pytest.approx(sad[:2])
+
+
+def test_the_steps_may_be_run_one_by_one(folder: Path) -> None:
+    assert mer("train").exit_code == 1
+    assert [row["name"] for row in mer_json("extract", "few")] == ["few"]
+    assert mer_json("extract")[1]["extracted"] == 36
+    assert {row["branch"] for row in mer_json("train")} == {"one", "two", "both"}
+    assert mer_json("ensemble")["decided"]["test1"] == {"sad": 6, "happy": 6}
+    assert mer_json("report")["format"] == 1
+    for command in ("extract", "train", "ensemble", "report", "status", "check", "plugins"):
+        result = mer(command)
+        assert result.exit_code == 0, result.output
+        assert result.stdout
+
+
+def test_a_run_is_repeated_bit_for_bit(folder: Path) -> None:
+    mer_json("run")
+    mer_json("run", "--out", "runs/again", "--store", "again.zarr")
+    for name in ("predictions.csv", "folds.csv", "branches/both/fold1.safetensors"):
+        first, second = folder / "runs/default" / name, folder / "runs/again" / name
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_failed_samples_end_with_status_3_and_are_predicted_with_zeros(folder: Path) -> None:
+    with (folder / "manifest.csv").open("a") as file:
+        file.write("odd,test1,sad,refuse\n")
+    result = mer("run")
+    assert result.exit_code == 3
+    assert "few: odd failed: this text is refused" in result.stdout
+    assert predictions(folder)["odd"]["predicted"] in ("sad", "happy")
+    report = json.loads((folder / "runs/default/report.json").read_text())
+    assert [branch["zero_filled"] for branch in report["branches"]] == [1, 1, 1]
+
+
+def test_status_and_prune_tell_current_from_superseded(folder: Path) -> None:
+    mer_json("extract")
+    (folder / "registry.yaml").write_text(REGISTRY.replace("letters: 3", "letters: 4"))
+    about = mer_json("status")
+    assert {row["name"]: row["done"] for row in about["current"]} == {
+        "loud": 0,
+        "few": 0,
+        "all": 36,
+    }
+    (stale,) = about["superseded"]
+    assert stale["name"].startswith("features/few@")
+    assert mer("prune", "--dry-run").exit_code == 0
+    assert len(mer_json("status")["superseded"]) == 1
+    assert mer("prune", "--yes").exit_code == 0
+    assert mer_json("status")["superseded"] == []
+    assert mer_json("status")["current"][2]["done"] == 36
+    assert "nothing to delete" in mer("prune", "--yes").stdout
+
+
+def test_an_error_is_one_message_and_status_1(folder: Path) -> None:
+    (folder / "registry.yaml").write_text(REGISTRY.replace("uses: letters", "uses: leters"))
+    result = mer("run")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: registry.yaml has 2 mistakes:\n  registry.yaml:5: ")
+    with pytest.raises(Exception, match="did you mean 'letters'"):
+        mer("--debug", "run")
+
+
+def test_wrong_usage_is_status_2(folder: Path) -> None:
+    assert mer("run", "--no-such-option").exit_code == 2
+    assert mer("rum").exit_code == 2
+
+
+def test_too_few_training_samples_are_said_to_be_so(folder: Path) -> None:
+    text = (folder / "registry.yaml").read_text().replace("folds: 3", "folds: 30")
+    (folder / "registry.yaml").write_text(text)
+    result = mer("run")
+    assert result.exit_code == 1
+    assert "18 labelled train samples of the classes sad, happy: 30 folds need" in result.stderr
+
+
+def test_a_torn_branch_is_trained_again(folder: Path) -> None:
+    mer_json("run")
+    (folder / "runs/default/branches/one/branch.json").unlink()
+    assert mer_json("run")["trained"] == ["one"]
+
+
+def test_predictions_of_another_manifest_are_not_taken_for_this_one(folder: Path) -> None:
+    mer_json("run")
+    with (folder / "manifest.csv").open("a") as file:
+        file.write("late,test1,sad,a c\n")
+    mer_json("extract")
+    result = mer("ensemble")
+    assert result.exit_code == 1
+    assert "branch 'one' is not trained on what the registry" in result.stderr
+
+
+def test_options_come_from_the_environment_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MERCORE_STATUS_STORE", "elsewhere.zarr")
+    assert mer_json("status")["store"].endswith("elsewhere.zarr")
+
+
+def test_schema_prints_json_schema() -> None:
+    assert json.loads(mer("schema").stdout)["title"] == "mercore registry.yaml"
+
+
+def test_help_imports_neither_torch_nor_plugins_nor_zarr() -> None:
+    code = (
+        "import sys\n"
+        "from mercore.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "heavy = {'torch', 'transformers', 'zarr', 'sklearn', 'av', 'rich', 'yaml', 'mercore_toys',"
+        " 'mercore_starter', 'mercore_attention'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Extract features" in done.stdout

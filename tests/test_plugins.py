@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import re
+from importlib.metadata import Distribution, EntryPoint, PathDistribution
+from pathlib import Path
+
+import pytest
+
+import mercore_toys
+from mercore.components import Encoder, Ensemble, Preprocessor
+from mercore.errors import PluginError, RegistryError
+from mercore.pipeline import describe, fingerprint
+from mercore.plugins import Plugins
+
+TOYS = EntryPoint("mercore_toys", "mercore_toys", "mercore")
+
+
+def install(folder: Path, name: str, code: str) -> EntryPoint:
+    """Write a plugin with its dist-info; return its entry point."""
+    module = name.replace("-", "_")
+    (folder / f"{module}.py").write_text(code)
+    info = folder / f"{module}-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[mercore]\n{module} = {module}\n")
+    distribution: Distribution = PathDistribution(info)
+    (found,) = distribution.entry_points
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_the_installed_plugins_are_found_with_kind_distribution_and_version() -> None:
+    found = {(p.kind, p.component.name): (p.distribution, p.version) for p in Plugins()}
+    assert found["encoder", "letters"] == ("mercore-toys", "0.1.0")
+    assert found["ensemble", "rank_mode"][0] == "mercore"
+
+
+def test_a_component_is_built_from_its_options() -> None:
+    built = Plugins([TOYS]).build(Encoder, "letters", {"letters": 3})
+    assert built == mercore_toys.Letters(letters=3)
+
+
+def test_an_unknown_name_gets_the_nearest_known_one() -> None:
+    with pytest.raises(PluginError, match="no encoder is called 'leters'; did you mean 'letters'"):
+        Plugins([TOYS]).build(Encoder, "leters", {})
+
+
+def test_a_name_of_another_kind_is_said_to_be_so() -> None:
+    with pytest.raises(PluginError, match="no encoder is called 'shout'; 'shout' is a preproc"):
+        Plugins([TOYS]).build(Encoder, "shout", {})
+
+
+def test_all_wrong_options_are_reported_at_once() -> None:
+    with pytest.raises(RegistryError) as caught:
+        Plugins([TOYS]).build(Encoder, "letters", {"leters": 1, "letters": "x"})
+    assert "with.leters: unknown option; did you mean 'letters'?" in str(caught.value)
+    assert "with.letters: Input should be a valid integer" in str(caught.value)
+
+
+def test_a_plugin_that_fails_to_import_is_set_aside_and_named_when_it_is_missed(
+    folder: Path,
+) -> None:
+    broken = install(folder, "acme-broken", "import no_such_module_anywhere\n")
+    plugins = Plugins([broken, TOYS])
+    assert plugins.build(Encoder, "letters", {})
+    with pytest.raises(PluginError) as caught:
+        plugins.build(Encoder, "acme", {})
+    assert "plugin 'acme_broken' of acme-broken was set aside: ModuleNotFoundError" in str(
+        caught.value
+    )
+
+
+def test_two_plugins_with_one_name_are_an_error_naming_both(folder: Path) -> None:
+    code = Path(mercore_toys.__file__).read_text()
+    plugins = Plugins([install(folder, "acme-one", code), install(folder, "acme-two", code)])
+    message = "acme-one 1.2 and acme-two 1.2 both provide an encoder called 'letters'"
+    with pytest.raises(PluginError, match=re.escape(message)):
+        plugins.build(Encoder, "letters", {})
+    assert any(message in conflict for conflict in plugins.conflicts())
+
+
+def test_a_misspelt_hook_sets_the_plugin_aside(folder: Path) -> None:
+    code = "from mercore import hookimpl\n@hookimpl\ndef encoder():\n    return []\n"
+    (broken,) = Plugins([install(folder, "acme-typo", code)]).broken
+    assert "unknown hook 'encoder'" in broken.reason
+
+
+def test_a_hook_that_returns_no_class_sets_the_plugin_aside(folder: Path) -> None:
+    code = "from mercore import hookimpl\n@hookimpl\ndef encoders():\n    return ['hubert']\n"
+    (broken,) = Plugins([install(folder, "acme-wrong", code)]).broken
+    assert "hook encoders returned 'hubert', expected Encoder classes" in broken.reason
+
+
+def test_a_component_may_be_an_option_of_another() -> None:
+    plugins = Plugins([TOYS])
+    options = {"first": {"uses": "shout", "with": {"mark": "?"}}, "then": {"uses": "letters"}}
+    both = plugins.build(Encoder, "both", options)  # type: ignore[arg-type]
+    assert both == mercore_toys.Both(
+        first=mercore_toys.Shout(mark="?"), then=mercore_toys.Letters()
+    )
+    with pytest.raises(PluginError, match="no preprocessor is called 'shot'"):
+        plugins.build(Encoder, "both", {"first": {"uses": "shot"}})
+
+
+def test_the_options_of_a_nested_component_are_part_of_the_fingerprint() -> None:
+    one, other = (
+        fingerprint(describe(mercore_toys.Both(first=mercore_toys.Shout(mark=mark))))
+        for mark in "!?"
+    )
+    assert one != other
+
+
+def test_options_round_trip_and_are_hashable() -> None:
+    built = Plugins([TOYS]).build(Preprocessor, "shout", {"mark": "?"})
+    assert type(built).model_validate(built.model_dump()) == built
+    assert hash(built) == hash(mercore_toys.Shout(mark="?"))
+
+
+def test_the_built_in_ensembles_are_a_plugin_like_any_other() -> None:
+    names = {p.component.name for p in Plugins() if issubclass(p.component, Ensemble)}
+    assert names >= {"rank_mode", "mean_probability", "majority"}

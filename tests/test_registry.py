@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mercore.errors import RegistryError
+from mercore.pipeline import Pipeline
+from mercore.plugins import Plugins
+from mercore.registry import Registry, schema
+
+GOOD = """\
+classes: [sad, happy]
+streams:
+  loud: {uses: shout, inputs: {text: text}}
+features:
+  raw: {uses: letters, inputs: {text: text}}
+  cooked: {uses: letters, inputs: {text: loud}, with: {letters: 5}, frames: true}
+  sound: {uses: loudness}
+fusion: centroid
+branches:
+  both: raw + cooked
+  sharp: {features: [sound], with: {sharpness: 2}}
+ensemble: majority
+"""
+
+Write = Callable[[str, str], Path]
+
+
+def resolve(path: Path) -> Pipeline:
+    return Pipeline.resolve(Registry.read(path), Plugins())
+
+
+def mistakes(write: Write, text: str) -> str:
+    with pytest.raises(RegistryError) as caught:
+        resolve(write("registry.yaml", text))
+    return str(caught.value)
+
+
+def test_a_registry_becomes_a_pipeline(write: Write) -> None:
+    pipeline = resolve(write("registry.yaml", GOOD))
+    assert list(pipeline.streams) == ["loud"]
+    assert pipeline.features["sound"].inputs == {"audio": "audio"}
+    assert pipeline.features["cooked"].roots == ("text",)
+    assert pipeline.features["cooked"].frames
+    assert pipeline.branches["both"].features == ("raw", "cooked")
+    assert pipeline.branches["sharp"].fusion.model_dump() == {"sharpness": 2.0}
+    assert pipeline.ensemble.name == "majority"
+
+
+def test_all_mistakes_of_shape_come_at_once_with_line_and_key(write: Write) -> None:
+    text = GOOD.replace("uses: loudness", "use: loudness") + "fold: 3\n"
+    found = mistakes(write, text)
+    assert "registry.yaml has 3 mistakes:" in found
+    assert "registry.yaml:7: features.sound.use: unknown key; did you mean 'uses'?" in found
+    assert "registry.yaml:7: features.sound.uses: Field required" in found
+    assert "registry.yaml:13: fold: unknown key; did you mean 'folds'?" in found
+
+
+def test_all_wrong_names_come_at_once(write: Write) -> None:
+    text = GOOD.replace("text: loud}", "text: laud}").replace("raw + cooked", "raw + coked")
+    found = mistakes(write, text)
+    assert "features.cooked.inputs.text: no stream is called 'laud'; did you mean 'loud'?" in found
+    assert "branches.both: no feature is called 'coked'; did you mean 'cooked'?" in found
+
+
+def test_all_wrong_components_come_at_once(write: Write) -> None:
+    text = (
+        GOOD.replace("uses: loudness", "uses: loudnes")
+        .replace("letters: 5", "leters: 5")
+        .replace("uses: letters, inputs: {text: text}", "uses: letters, inputs: {txt: text}")
+        .replace("ensemble: majority", "ensemble: majorty")
+    )
+    found = mistakes(write, text)
+    assert "registry.yaml has 4 mistakes:" in found
+    assert ":5: features.raw.inputs.txt: 'letters' has no such input; did you mean 'text'?" in found
+    assert ":6: features.cooked: letters: with.leters: unknown option; did you mean" in found
+    assert ":7: features.sound: no encoder is called 'loudnes'; did you mean 'loudness'?" in found
+    assert ":12: ensemble: no ensemble is called 'majorty'; did you mean 'majority'?" in found
+
+
+def test_a_key_written_twice_is_refused(write: Write) -> None:
+    found = mistakes(write, GOOD + "folds: 3\nfolds: 4\n")
+    assert "registry.yaml:14: folds: written twice, first on line 13" in found
+
+
+def test_a_key_written_twice_on_one_line_is_refused(write: Write) -> None:
+    found = mistakes(write, GOOD.replace("{uses: shout,", "{uses: shout, uses: shout,"))
+    assert "streams.loud.uses: written twice, first on line 3" in found
+
+
+def test_a_stream_of_another_medium_is_refused(write: Write) -> None:
+    found = mistakes(
+        write, GOOD.replace("{uses: loudness}", "{uses: loudness, inputs: {audio: loud}}")
+    )
+    assert "features.sound.inputs.audio: stream 'loud' is words, expected audio" in found
+
+
+def test_an_input_that_is_wired_to_nothing_is_refused(write: Write) -> None:
+    found = mistakes(write, GOOD.replace("{uses: shout, inputs: {text: text}}", "{uses: stills}"))
+    assert "found" not in found  # the stream `video` is implied, so only the medium is wrong
+    assert "features.cooked.inputs.text: stream 'loud' is video, expected words" in found
+
+
+def test_streams_in_a_circle_are_refused(write: Write) -> None:
+    text = GOOD.replace(
+        "  loud: {uses: shout, inputs: {text: text}}",
+        "  loud: {uses: shout, inputs: {text: soft}}\n  soft: {uses: shout, inputs: {text: loud}}",
+    )
+    assert "reads itself in a circle: " in mistakes(write, text)
+
+
+def test_a_stream_may_not_take_the_name_of_a_column(write: Write) -> None:
+    assert "streams.audio: is a column of the manifest" in mistakes(
+        write, GOOD.replace("  loud:", "  audio: {uses: halve}\n  loud:")
+    )
+
+
+def test_names_are_checked(write: Write) -> None:
+    found = mistakes(write, GOOD.replace("  raw:", "  Raw-1:"))
+    assert "features.Raw-1: names are lower-case letters" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: [a, b", r"registry.yaml:2:1: not YAML"),
+        ("- a\n- b\n", "expected a mapping"),
+        ("classes: &c [a, b]\nfeatures: *c\n", "registry.yaml:2: YAML aliases"),
+        ("", "expected a mapping"),
+    ],
+)
+def test_what_is_no_registry_is_said_to_be_so(write: Write, text: str, message: str) -> None:
+    with pytest.raises(RegistryError, match=message):
+        Registry.read(write("registry.yaml", text + ("\n" if text else "")))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="no registry at"):
+        Registry.read(tmp_path / "registry.yaml")
+
+
+def test_fingerprints_change_with_what_decides_the_numbers_and_with_nothing_else(
+    write: Write,
+) -> None:
+    first = resolve(write("a.yaml", GOOD))
+    upstream = resolve(
+        write("b.yaml", GOOD.replace("uses: shout,", "with: {mark: '?'}, uses: shout,"))
+    )
+    renamed = resolve(write("c.yaml", GOOD.replace("loud", "big").replace("bigness", "loudness")))
+    frames = resolve(write("d.yaml", GOOD.replace(", frames: true", "")))
+    fingerprint = first.features["cooked"].fingerprint
+    assert upstream.features["cooked"].fingerprint != fingerprint
+    assert upstream.features["raw"].fingerprint == first.features["raw"].fingerprint
+    assert renamed.features["cooked"].fingerprint == fingerprint
+    assert frames.features["cooked"].fingerprint == fingerprint
+
+
+def test_the_schema_describes_every_key() -> None:
+    described = schema()
+    assert set(described["properties"]) >= {"classes", "streams", "features", "branches"}
+    assert {"type": "string"} in described["properties"]["fusion"]["anyOf"]

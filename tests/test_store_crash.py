@@ -1,0 +1,221 @@
+"""Dying before, within and after each change of a file: nothing acknowledged may be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mercore._files import Content, LocalFiles
+from mercore._segments import INDEXED_COMMITS
+from mercore.store import Collection, Row, Store
+
+
+class Death(BaseException):
+    """The process is gone: nothing after it runs, as no handler catches it."""
+
+
+@dataclass
+class Fuse:
+    left: int | None = None
+    """Changes until death; None for never."""
+
+    def burn(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Death
+
+
+@dataclass(frozen=True)
+class DyingFiles(LocalFiles):
+    fuse: Fuse = field(default_factory=Fuse)
+
+    def _stage(self, path: Path, content: Content) -> Path:
+        self.fuse.burn()
+        try:
+            self.fuse.burn()
+        except Death:  # within the write: half of the bytes are there
+            data = b"".join(bytes(piece) for piece in content)
+            super()._stage(path, [data[: len(data) // 2]])
+            raise
+        return super()._stage(path, content)
+
+    def _publish(self, temporary: Path, path: Path) -> None:
+        self.fuse.burn()
+        super()._publish(temporary, path)
+
+    def _publish_new(self, temporary: Path, path: Path) -> None:
+        self.fuse.burn()
+        super()._publish_new(temporary, path)
+        self.fuse.burn()
+
+    def delete(self, key: str) -> None:
+        self.fuse.burn()
+        super().delete(key)
+
+    def remove(self, folder: str) -> None:
+        for path in sorted((self.root / folder).rglob("*")):
+            if path.is_file():
+                self.fuse.burn()
+                path.unlink()
+        self.fuse.burn()
+        super().remove(folder)
+
+
+State = dict[str, float | str]
+"""What a sample has: the number in its rows, or why it failed."""
+
+
+def rows_of(state: State) -> list[Row]:
+    return [
+        Row(id, None, failed=what) if isinstance(what, str) else Row(id, filled(what))
+        for id, what in state.items()
+    ]
+
+
+def filled(value: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.full((1 + int(value) % 3, 2), value, np.float32)
+
+
+def state_of(collection: Collection) -> State:
+    """Return the state of all samples; rows that were never committed as such are an error."""
+    state: State = {}
+    for id, entry in collection.entries().items():
+        if entry.failed is not None:
+            state[id] = entry.failed
+            continue
+        values = collection.sequence(id)
+        np.testing.assert_array_equal(values, filled(float(values[0, 0])))
+        state[id] = float(values[0, 0])
+    return state
+
+
+def opened(path: Path) -> Collection:
+    return Store(path).create("frames", "toy", "f", {})
+
+
+def deaths(
+    tmp_path: Path,
+    prepare: Callable[[Collection], None],
+    act: Callable[[Collection], None],
+) -> Sequence[Collection]:
+    """Return the collections left behind by dying at each change that `act` makes."""
+    left = []
+    while True:
+        path = tmp_path / str(len(left))
+        fuse = Fuse()
+        collection = Store(path, files=DyingFiles(path, fuse)).create("frames", "toy", "f", {})
+        prepare(collection)
+        fuse.left = len(left)
+        try:
+            act(collection)
+        except Death:
+            left.append(opened(path))
+            continue
+        assert len(left) > 3, "nothing was changed on the way"
+        return left
+
+
+OLD: State = {"a": 1, "b": 2, "c": "no audio", "d": 4}
+NEW: State = {"b": 12, "c": 13, "d": "no video", "e": 15}
+
+
+def prepared(collection: Collection) -> None:
+    """Make a base, a segment that replaces some of it, and one more."""
+    collection.commit(rows_of({"a": 7, "b": 8, "c": "no audio"}))
+    collection.compact()
+    collection.commit(rows_of({"b": 2, "a": 1}))
+    collection.commit(rows_of({"d": 4}))
+
+
+@pytest.mark.parametrize("prepare", [prepared, lambda collection: collection.commit(rows_of(OLD))])
+def test_a_commit_is_there_as_a_whole_or_not_at_all(
+    tmp_path: Path, prepare: Callable[[Collection], None]
+) -> None:
+    left = deaths(tmp_path, prepare, lambda collection: collection.commit(rows_of(NEW)))
+    for collection in left:
+        found = state_of(collection)
+        assert found in (OLD, {**OLD, **NEW})
+        collection.verify()
+        collection.compact()
+        assert state_of(collection) == found
+        collection.commit(rows_of(NEW))
+        assert state_of(collection) == {**OLD, **NEW}
+
+
+def test_a_compaction_may_die_anywhere(tmp_path: Path) -> None:
+    for collection in deaths(tmp_path, prepared, Collection.compact):
+        assert state_of(collection) == OLD
+        collection.verify()
+        collection.commit(rows_of(NEW))
+        assert state_of(collection) == {**OLD, **NEW}
+        collection.compact()
+        assert state_of(collection) == {**OLD, **NEW}
+        # What the dead compaction left is gone too: one base is there, and no segment.
+        folder = Path(collection._files.named(""))
+        assert [path.name for path in (folder / "seg").iterdir()] == ["zarr.json"]
+        assert len(list((folder / "base").glob("*/zarr.json"))) == 1
+
+
+def test_a_compaction_may_die_twice(tmp_path: Path) -> None:
+    for number, once in enumerate(deaths(tmp_path, prepared, Collection.compact)[::3]):
+        once.commit(rows_of(NEW))
+        folder = Path(once._files.named("")).parent.parent
+        for left in range(0, 40, 3):
+            fuse = Fuse(left)
+            again = Store(folder, files=DyingFiles(folder, fuse)).create("frames", "toy", "f", {})
+            with suppress(Death):
+                again.compact()
+            assert state_of(opened(folder)) == {**OLD, **NEW}, (number, left)
+
+
+def test_writing_an_index_object_may_die_anywhere(tmp_path: Path) -> None:
+    before: State = {str(number): number for number in range(INDEXED_COMMITS - 1)}
+
+    def prepare(collection: Collection) -> None:
+        for id, what in before.items():
+            collection.commit(rows_of({id: what}))
+
+    left = deaths(tmp_path, prepare, lambda collection: collection.commit(rows_of(NEW)))
+    assert len(left) == 9  # three files: the segment's two and the index object
+    for collection in left:
+        found = state_of(collection)
+        assert found in (before, {**before, **NEW})
+        collection.compact()
+        assert state_of(opened(Path(collection._files.named("")).parent.parent)) == found
+
+
+def test_making_a_store_may_die_anywhere(tmp_path: Path) -> None:
+    number = 0
+    while True:
+        path, number = tmp_path / str(number), number + 1
+        with suppress(Death):
+            Store(path, files=DyingFiles(path, Fuse(number - 1))).create("frames", "toy", "f", {})
+            break
+        collection = opened(path)
+        collection.commit(rows_of(OLD))
+        assert state_of(opened(path)) == OLD
+    assert number > 10
+
+
+def test_removing_a_collection_may_die_anywhere(tmp_path: Path) -> None:
+    def remove(collection: Collection) -> None:
+        folder = Path(collection._files.named("")).parent.parent
+        Store(folder, files=DyingFiles(folder, fuse_of(collection))).remove(collection)
+
+    for collection in deaths(tmp_path, prepared, remove):
+        state = state_of(collection)  # made again: what is left of it can be read
+        assert all(id in OLD for id in state)
+        collection.commit(rows_of(OLD))
+        collection.compact()
+        assert state_of(collection) == OLD
+
+
+def fuse_of(collection: Collection) -> Fuse:
+    assert isinstance(collection._files, DyingFiles)
+    return collection._files.fuse

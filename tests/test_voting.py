@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mercore.components import Decision, Ensemble, Votes
+from mercore.voting import Majority, MeanProbability, RankMode
+
+
+def votes(*ballots: int, scores: tuple[float, ...] | None = None, classes: int = 4) -> Votes:
+    """Return one sample's votes, the best branch first; each is sure of its label."""
+    names = tuple("abcdefgh"[: len(ballots)])
+    probabilities = np.full((len(ballots), 1, classes), 0.1, np.float32)
+    for branch, label in enumerate(ballots):
+        probabilities[branch, 0, label] = 1 - 0.1 * (classes - 1)
+    ranked = scores or tuple(0.9 - 0.1 * i for i in range(len(ballots)))
+    return Votes(names, probabilities, np.array(ranked, np.float32))
+
+
+def reordered(given: Votes, order: tuple[int, ...]) -> Votes:
+    return Votes(
+        tuple(given.names[i] for i in order),
+        given.probabilities[list(order)],
+        given.scores[list(order)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("ballots", "label"),
+    [
+        ((1,), 1),
+        ((1, 2), 1),  # two modes: the last is dropped, the best branch decides
+        ((1, 2, 2), 2),
+        ((1, 2, 3), 1),  # three modes, then two, then one
+        ((1, 2, 2, 1), 2),  # 1 and 2 tie; without the last, 2 is the mode
+        ((1, 2, 1, 2), 1),
+        ((1, 1, 2, 2), 1),
+        ((0, 1, 2, 3), 0),
+        ((3, 2, 2, 3, 1), 2),  # 2 and 3 tie at five and at four branches; at three, 2
+        ((1, 2, 2, 3, 3), 2),
+    ],
+)
+def test_rank_mode_is_figure_4(ballots: tuple[int, ...], label: int) -> None:
+    assert RankMode().decide(votes(*ballots)).labels.tolist() == [label]
+
+
+def test_rank_mode_agrees_with_the_rule_written_as_a_loop() -> None:
+    for ballots in itertools.product(range(3), repeat=5):
+        kept = list(ballots)
+        while True:
+            counts = [kept.count(label) for label in range(3)]
+            if counts.count(max(counts)) == 1:
+                break
+            kept.pop()
+        expected = counts.index(max(counts))
+        assert RankMode().decide(votes(*ballots)).labels.tolist() == [expected], ballots
+
+
+@pytest.mark.parametrize("ensemble", [RankMode(), MeanProbability(), Majority()])
+def test_the_order_of_the_branches_does_not_matter(ensemble: Ensemble) -> None:
+    given = votes(1, 2, 3, 2, scores=(0.5, 0.5, 0.5, 0.5))
+    results: list[Decision] = [
+        ensemble.decide(reordered(given, order)) for order in itertools.permutations(range(4))
+    ]
+    for result in results:
+        assert result.labels.tolist() == results[0].labels.tolist()
+        assert result.probabilities.tobytes() == results[0].probabilities.tobytes()
+
+
+def test_majority_breaks_a_tie_by_mean_probability() -> None:
+    given = votes(1, 2)
+    given.probabilities[1, 0] = [0.0, 0.0, 1.0, 0.0]
+    assert Majority().decide(given).labels.tolist() == [2]
+
+
+def test_mean_probability_may_overrule_the_majority() -> None:
+    given = votes(1, 1, 2, classes=3)
+    given.probabilities[:2, 0] = [0.3, 0.4, 0.3]
+    given.probabilities[2, 0] = [0.0, 0.0, 1.0]
+    assert MeanProbability().decide(given).labels.tolist() == [2]
+    assert Majority().decide(given).labels.tolist() == [1]
+
+
+def test_support_is_the_share_of_branches_that_agree() -> None:
+    decision = RankMode().decide(votes(1, 2, 2, 1))
+    assert decision.support.tolist() == [0.5]
+    assert decision.probabilities.sum(axis=1) == pytest.approx(1)

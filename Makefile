@@ -1,9 +1,37 @@
-# The two commands that matter: `make demo` and `make test`. Everything else serves them.
+# `make demo` and `make test` set up what they need. PYTHON names the interpreter, 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+PACKAGES := . plugins/starter plugins/attention plugins/linear
+CODE := mercore plugins tests examples benchmarks
 
-.PHONY: demo test lint fmt setup clean
+.PHONY: setup demo test lint types fmt clean
+
 setup: .venv/.installed
 
+.venv/.installed: requirements.txt constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	touch $@
+
+demo: setup
+	$(BIN)/mer run --registry registry.yaml --manifest examples/demo/manifest.csv \
+	  --store demo.zarr --out runs/demo
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: setup
+	$(BIN)/mypy mercore tests benchmarks examples/demo
+	for plugin in plugins/*; do $(BIN)/mypy $$plugin || exit 1; done
+
+fmt: setup
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
 clean:
-	rm -rf .venv runs demo.zarr
+	rm -rf .venv demo.zarr runs

@@ -19,6 +19,7 @@ from mercore._base import Grid, Pointer, write_base, write_pointer
 from mercore._documents import chunk_name, decoded
 from mercore._files import Files
 from mercore._parts import Part, RowType, crc32c
+from mercore._segments import segment_keys
 from mercore._view import Pieces, View, fill
 from mercore.errors import StoreError, listed
 
@@ -39,7 +40,7 @@ def publish_base(files: Files, view: View, grid: Grid | None = None) -> bool:
     generation = view.pointer.generation + 1
     name = f"{generation:06d}-{secrets.token_hex(4)}"
     # What an earlier compaction could not delete any more still must not be read.
-    left = view.pointer.consumed.intersection(files.list("seg"))
+    left = view.pointer.consumed.intersection(segment_keys(files))
     try:
         _write(files, view, name, grid)
     except StoreError:  # a full disk should not be left with half a copy of the store
@@ -53,11 +54,10 @@ def publish_base(files: Files, view: View, grid: Grid | None = None) -> bool:
 
 def clean(files: Files, pointer: Pointer) -> None:
     """Delete what can never be read again: consumed segments, other bases, their idx objects."""
-    listing = [key for key in files.list("seg") if key != "zarr.json"]
+    listing = segment_keys(files)
     for key in listing:
         if key in pointer.consumed or _abandoned(files, key):
-            files.delete(f"seg/{key}/zarr.json")  # first: half a segment must not exist
-            files.remove(f"seg/{key}")
+            _delete_segment(files, key)
     for name in files.list("base"):
         known = name != "zarr.json" and int(name.partition("-")[0]) <= pointer.generation
         if known and name != pointer.base:
@@ -68,6 +68,23 @@ def clean(files: Files, pointer: Pointer) -> None:
             noted = decoded(files.get(f"idx/{name}"), files.named(f"idx/{name}"))["segments"]
             if live.isdisjoint(noted):
                 files.delete(f"idx/{name}")
+
+
+def empty(files: Files) -> None:
+    """Delete all of a collection but its zarr.json; whatever is left at any moment can be read."""
+    files.remove("idx")  # it would go on to tell of segments
+    for key in segment_keys(files):
+        _delete_segment(files, key)
+    # An older pointer leads nowhere, and a newer one to the base: delete the newest last.
+    for name in sorted(files.list("gen"), key=lambda name: int(name.partition(".")[0])):
+        files.delete(f"gen/{name}")
+    for folder in ("seg", "gen", "base", "notes", "marks"):
+        files.remove(folder)
+
+
+def _delete_segment(files: Files, key: str) -> None:
+    files.delete(f"seg/{key}/zarr.json")  # first: half a segment must not exist
+    files.remove(f"seg/{key}")
 
 
 def check(files: Files, view: View) -> None:

@@ -13,6 +13,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,6 +101,7 @@ class LocalFiles(Files):
             try:
                 for key, content in contents.items():
                     staged[key] = self._stage(self._path(key), content)
+                _sync_all(list(staged.values()))
                 for key, temporary in staged.items():
                     self._publish(temporary, self._path(key))
             except OSError:
@@ -115,6 +117,7 @@ class LocalFiles(Files):
         with _told(path, "write"):
             temporary = self._stage(path, content)
             try:
+                _sync(temporary)
                 self._publish_new(temporary, path)
             except FileExistsError:
                 return False
@@ -181,15 +184,13 @@ class LocalFiles(Files):
         return self.root / key
 
     def _stage(self, path: Path, content: Content) -> Path:
-        """Return the durable temporary file beside `path` that holds `content`."""
-        _make_folder(path.parent)
+        """Return the temporary file beside `path` that holds `content`, not yet durably."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             with open(temporary, "xb") as file:
                 for piece in content:
                     file.write(piece if isinstance(piece, bytes) else piece.data)
-                file.flush()
-                os.fsync(file.fileno())
         except OSError:
             _discard([temporary])
             raise
@@ -202,20 +203,21 @@ class LocalFiles(Files):
         os.link(temporary, path)  # a rename would replace what is there
 
 
-def _make_folder(path: Path) -> None:
-    """Make the folder and those above it durably, if missing."""
-    if path.is_dir():
-        return
-    _make_folder(path.parent)
-    with suppress(FileExistsError):
-        path.mkdir()
-    _sync(path.parent)
+def _sync_all(paths: Sequence[Path]) -> None:
+    """Make files durable side by side: the disk commits its journal once for all of them."""
+    if len(paths) == 1:
+        return _sync(paths[0])
+    with ThreadPoolExecutor(len(paths)) as pool:
+        for done in [pool.submit(_sync, path) for path in paths]:
+            done.result()
+    return None
 
 
-def _sync(folder: Path) -> None:
-    if os.name == "nt":  # where a folder cannot be opened
+def _sync(path: Path) -> None:
+    """Make a file durable, or the names in a folder; ext4, XFS and Btrfs add the folder's own."""
+    if os.name == "nt" and path.is_dir():  # which cannot be opened there
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

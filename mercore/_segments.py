@@ -65,7 +65,12 @@ class SegmentWriter:
         key = self._keys.next(after)
         data = _packed(rows, kind)
         attributes = _attributes(rows, kind, data)
-        self._files.put(_contents(f"seg/{key}", attributes, kind, data))
+        try:
+            contents = _contents(f"seg/{key}", attributes, kind, data)
+        except StoreError:
+            _check_notes(rows, self._files.named(""))
+            raise
+        self._files.put(contents)
         self._unindexed[key] = attributes
         if len(self._unindexed) >= INDEXED_COMMITS:
             full, self._unindexed = self._unindexed, {}
@@ -93,6 +98,11 @@ def segment(key: str, attributes: Mapping[str, Any]) -> Part:
         raise StoreError(f"segment {key!r}: {error} is not among its attributes") from error
 
 
+def segment_keys(files: Files) -> list[str]:
+    """Return the keys of all segments that were begun, in their order; not all are committed."""
+    return [key for key in files.list("seg") if key != "zarr.json"]
+
+
 def read_segment(files: Files, key: str) -> Part:
     """Return a segment; FileNotFoundError where it was not committed, or is compacted away."""
     at = f"seg/{key}/zarr.json"
@@ -104,29 +114,31 @@ def _checked(rows: Sequence[Row], expected: RowType | None, where: str) -> RowTy
     """Return the row type of all rows; the first that differs is a StoreError."""
     seen: set[str] = set()
     for row in rows:
-        at = f"{where}: sample {row.id!r}"
         if row.id in seen:
-            raise StoreError(f"{at}: found twice in one commit, expected once")
+            raise StoreError(f"{where}: sample {row.id!r} is given twice, expected once a commit")
         seen.add(row.id)
-        _check_notes(row, at)
-        if row.values is None:
+        if (row.values is None) == (row.failed is None):
+            found = "neither" if row.values is None else "both"
+            expectation = "expected either values or a failure"
+            raise StoreError(f"{where}: sample {row.id!r}: found {found}, {expectation}")
+        if row.values is None or (expected and expected.fits(row.values)):
             continue
-        kind = RowType.of(row.values, at)
-        expected = expected or kind
-        if kind != expected:
+        kind = RowType.of(row.values, f"{where}: sample {row.id!r}")
+        if expected and kind != expected:
             cure = "rows of one collection are alike; other numbers need another fingerprint"
-            raise StoreError(f"{at}: found {kind}, expected {expected}; {cure}")
+            found = f"found {kind}, expected {expected}"
+            raise StoreError(f"{where}: sample {row.id!r}: {found}; {cure}")
+        expected = kind
     return expected if any(row.values is not None for row in rows) else None
 
 
-def _check_notes(row: Row, at: str) -> None:
-    if (row.values is None) == (row.failed is None):
-        found = "neither" if row.values is None else "both"
-        raise StoreError(f"{at}: found {found}, expected either values or a failure")
-    try:
-        encoded({"id": row.id, "source": row.source, "record": dict(row.record)})
-    except StoreError as error:
-        raise StoreError(f"{at}: {error}") from error
+def _check_notes(rows: Sequence[Row], where: str) -> None:
+    """Raise a StoreError that names the first sample whose notes JSON cannot hold."""
+    for row in rows:
+        try:
+            encoded({"notes": [row.id, row.source, row.failed, dict(row.record)]})
+        except StoreError as error:
+            raise StoreError(f"{where}: sample {row.id!r}: {error}") from error
 
 
 def _packed(rows: Sequence[Row], kind: RowType | None) -> Bytes:

@@ -16,7 +16,7 @@ from mercore._base import Pointer, newest_generation, read_base, read_pointer
 from mercore._documents import decoded
 from mercore._files import Bytes, Files, Span
 from mercore._parts import Array, Entry, Part, RowType
-from mercore._segments import read_segment, segment
+from mercore._segments import read_segment, segment, segment_keys
 from mercore.components import IntArray
 from mercore.errors import StoreError
 
@@ -53,6 +53,27 @@ class Pieces:
         return zip(part[starts].tolist(), first[starts].tolist(), sizes.tolist(), strict=True)
 
 
+class Entries(Mapping[str, Entry]):
+    """What is known of each sample, put together when it is asked for."""
+
+    def __init__(self, where: Mapping[str, int], parts: Sequence[Part], of: Sequence[int]) -> None:
+        self._where = where
+        self._parts = parts
+        self._of = of
+        self._starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
+
+    def __getitem__(self, id: str) -> Entry:
+        at = self._where[id]
+        number = self._of[at]
+        return self._parts[number].entry(at - self._starts[number])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """The parts of a collection and, by position, all samples that were ever committed to them."""
@@ -68,12 +89,9 @@ class View:
     """By position."""
 
     @cached_property
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self) -> Entries:
         """What is known of each sample, in the order of their first commit."""
-        sizes = [len(part.ids) for part in self.parts]
-        starts = np.cumsum([0, *sizes]).tolist()
-        parts, of = self.parts, self.pieces.part.tolist()
-        return {id: parts[of[at]].entry(at - starts[of[at]]) for id, at in self.where.items()}
+        return Entries(self.where, self.parts, self.pieces.part.tolist())
 
     @cached_property
     def failed(self) -> Mapping[str, str]:
@@ -152,7 +170,7 @@ def _read_view(files: Files, generation: int, known: Mapping[str, Part], old: Vi
 
 def _segments(files: Files, pointer: Pointer, known: Mapping[str, Part]) -> list[Part]:
     """Return the committed segments that are not in the base, in the order of their keys."""
-    keys = [key for key in files.list("seg") if key not in pointer.consumed and key != "zarr.json"]
+    keys = [key for key in segment_keys(files) if key not in pointer.consumed]
     new = [key for key in keys if f"seg/{key}" not in known]
     indexed = _indexed(files, new)
     parts = []

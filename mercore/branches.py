@@ -40,7 +40,8 @@ class Dataset:
 
     def complete(self, names: Sequence[str]) -> NDArray[np.bool_]:
         """Return ``(samples,)``: whether all the named features are there."""
-        return np.all([self.present[name] for name in names], axis=0).astype(np.bool_)
+        whole: NDArray[np.bool_] = np.all([self.present[name] for name in names], axis=0)
+        return whole
 
     def rows(self, names: Sequence[str], index: NDArray[np.bool_]) -> Features:
         """Return the named features of some samples."""

@@ -140,8 +140,9 @@ class _Extraction:
         self.node = node
         self.machine = machine
         self.watch = watch
+        self.pipeline = pipeline
+        self.store = store
         self.target = Target(node, pipeline, store)
-        self.reader = Reader(node, pipeline, store, sources)
         self.sources = sources
         self.seconds = Seconds()
 
@@ -149,6 +150,7 @@ class _Extraction:
         todo = self.target.todo(samples, self.sources, retry_failed)
         if todo:
             self._extract(todo)
+        self.target.mark(self.store)
         failed = self.target.failed(samples)
         return Outcome(self.node, len(samples), len(todo), failed, self.seconds)
 
@@ -156,10 +158,11 @@ class _Extraction:
         began = time.perf_counter()
         self.watch.start(self.node.name, len(todo))
         function = self.node.component.load(self.machine.chosen_device(), self.machine.dtype)
-        with self.reader.ahead(todo, self.machine.threads) as items:
+        reader = Reader(self.node, self.pipeline, self.store, self.sources)
+        with reader.ahead(todo, self.machine.threads) as items:
             for batch in in_batches(items, self.node.component.budget * self.machine.batch):
                 self._batch(function, batch)
-        self.seconds.wait = self.reader.waited
+        self.seconds.wait = reader.waited
         self.seconds.wall = time.perf_counter() - began
         self.target.finish(len(todo), self.seconds)
 

@@ -74,12 +74,13 @@ class Manifest:
         path = Path(path)
         samples, mistakes = [], []
         first_line: dict[str, int] = {}
+        folder = os.path.abspath(path.parent)
         for line, row in _rows(path):
-            found = list(_mistakes(row, classes, first_line, line, path.parent))
+            found = list(_mistakes(row, classes, first_line, line, folder))
             if found:
                 mistakes += [f"{path.name}:{line}: {mistake}" for mistake in found]
             else:
-                samples.append(_sample(row, path.parent))
+                samples.append(_sample(row, folder))
         if mistakes:
             raise ManifestError(_report(path, mistakes))
         if not samples:
@@ -159,7 +160,7 @@ def _plain(value: object) -> str:
 
 
 def _mistakes(
-    row: dict[str, str], classes: Sequence[str], seen: dict[str, int], line: int, folder: Path
+    row: dict[str, str], classes: Sequence[str], seen: dict[str, int], line: int, folder: str
 ) -> Iterator[str]:
     identifier, split, label = row.get("id", ""), row.get("split", ""), row.get("label", "")
     if not identifier:
@@ -177,7 +178,7 @@ def _mistakes(
     yield from _media_mistakes(row, folder)
 
 
-def _media_mistakes(row: dict[str, str], folder: Path) -> Iterator[str]:
+def _media_mistakes(row: dict[str, str], folder: str) -> Iterator[str]:
     given = [name for name in MEDIA if row.get(name)]
     if not given:
         yield f"none of {', '.join(MEDIA)} is given"
@@ -185,17 +186,17 @@ def _media_mistakes(row: dict[str, str], folder: Path) -> Iterator[str]:
         value = row[name]
         if name == "text" and not is_text_file(value):
             continue
-        if not os.path.isfile(folder / value):
-            yield f"{name}: no such file: {value!r}, looked in {str(folder)!r}"
+        if not os.path.isfile(os.path.join(folder, value)):
+            yield f"{name}: no such file: {value!r}, looked in {folder!r}"
 
 
-def _sample(row: dict[str, str], folder: Path) -> Sample:
+def _sample(row: dict[str, str], folder: str) -> Sample:
     media = {}
     for name in MEDIA:
         value = row.get(name, "")
         if value:
             words = name == "text" and not is_text_file(value)
-            media[name] = value if words else os.path.join(os.path.abspath(folder), value)
+            media[name] = value if words else os.path.join(folder, value)
     known = {"id", "split", "label", *MEDIA}
     extra = {name: value for name, value in row.items() if name not in known}
     return Sample(row["id"], row["split"], row.get("label") or None, media, extra)

@@ -16,7 +16,7 @@ from mercore.manifest import Sample
 from mercore.media import Audio, Frames, Media, Spec, Text, Video, Waveform
 from mercore.pipeline import Node, Pipeline
 from mercore.sources import Sources
-from mercore.store import Collection, Store
+from mercore.store import Collection, Entry, Store
 from mercore.streams import unpack
 
 _AHEAD = 8  # samples a thread may be ahead of the component
@@ -33,6 +33,33 @@ class Item:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Upstream:
+    """A stream in the store, as it was when reading began."""
+
+    name: str
+    spec: Spec
+    collection: Collection | None
+    entries: Mapping[str, Entry]
+
+    @classmethod
+    def of(cls, node: Node, store: Store) -> Upstream:
+        """Return the stored stream of a node; it may hold nothing."""
+        assert isinstance(node.component, Preprocessor)
+        collection = store.collection("streams", node.name, node.fingerprint)
+        entries = collection.entries() if collection else {}
+        return cls(node.name, node.component.output, collection, entries)
+
+    def read(self, sample: Sample) -> Media:
+        """Return the sample's medium; raises InputError when there is none."""
+        entry = self.entries.get(sample.id)
+        if self.collection is None or entry is None:
+            raise InputError(f"stream {self.name!r} has nothing for this sample")
+        if entry.failed is not None:
+            raise InputError(f"stream {self.name!r} failed: {entry.failed}")
+        return unpack(self.collection.sequence(sample.id), entry.record, self.spec)
+
+
 class Reader:
     """Reads the inputs of one node: from the manifest's files, and from streams in the store."""
 
@@ -40,8 +67,8 @@ class Reader:
         self._node = node
         self._needs = node.component.needs()
         self._sources = sources
-        self._upstream: Mapping[str, tuple[Collection | None, Spec]] = {
-            stream: _stored(pipeline.streams[stream], store)
+        self._upstream = {
+            stream: Upstream.of(pipeline.streams[stream], store)
             for stream in node.inputs.values()
             if stream in pipeline.streams
         }
@@ -90,27 +117,13 @@ class Reader:
 
     def _medium(self, sample: Sample, stream: str, spec: Spec) -> Media:
         if stream in self._upstream:
-            return _fitted(self._derived(sample, stream), spec)
+            return _fitted(self._upstream[stream].read(sample), spec)
         path = sample.file(stream)
         if path is not None:
             return decode(path, spec)
         if stream in sample.media:
             return Text(sample.media[stream])
         raise InputError(f"the manifest gives no {stream} for this sample")
-
-    def _derived(self, sample: Sample, stream: str) -> Media:
-        collection, spec = self._upstream[stream]
-        entry = collection.entries().get(sample.id) if collection else None
-        if collection is None or entry is None:
-            raise InputError(f"stream {stream!r} has nothing for this sample")
-        if entry.failed is not None:
-            raise InputError(f"stream {stream!r} failed: {entry.failed}")
-        return unpack(collection.sequence(sample.id), entry.record, spec)
-
-
-def _stored(node: Node, store: Store) -> tuple[Collection | None, Spec]:
-    assert isinstance(node.component, Preprocessor)
-    return store.collection("streams", node.name, node.fingerprint), node.component.output
 
 
 def _fitted(media: Media, spec: Spec) -> Media:

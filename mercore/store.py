@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike
 from pydantic import JsonValue
 
 from mercore._collection import Collection, Identity
+from mercore._compact import empty
 from mercore._documents import Document, decoded, encoded
 from mercore._documents import group as group_document
 from mercore._files import Files, LocalFiles
@@ -174,14 +175,8 @@ class Store:
     def remove(self, collection: Collection) -> None:
         """Delete a collection; nobody may be writing to it."""
         folder = collection.identity.folder
-        self._files.delete(f"{folder}/zarr.json")  # from here on it does not exist
-        # Killed halfway, what is left must be readable if the collection is created again:
-        # a base goes after the pointers to it, and older pointers go before newer ones.
-        for name in ("seg", "idx"):
-            self._files.remove(f"{folder}/{name}")
-        pointers = sorted(self._files.list(f"{folder}/gen"), key=lambda name: (len(name), name))
-        for name in pointers:
-            self._files.delete(f"{folder}/gen/{name}")
+        empty(self._files.within(folder))
+        self._files.delete(f"{folder}/zarr.json")  # last: what is half deleted is listed still
         self._files.remove(folder)
 
     def size(self, collection: Collection) -> int:

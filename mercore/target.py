@@ -76,6 +76,15 @@ class Target:
             collection.note({"time": datetime.now(UTC).isoformat(), **note})
             collection.compact()
 
+    def mark(self, store: Store) -> None:
+        """Make this the fingerprint that ``store[name]`` means."""
+        for collection in self._collections.values():
+            rivals = [c for c in store.collections(collection.group) if c.name == collection.name]
+            last = max(rival.marked() for rival in rivals)
+            meant = collection.marked() == last and last
+            if len(rivals) > 1 and not meant:
+                collection.mark()
+
     def _rows(self, item: Item, output: object) -> dict[str, Row]:
         try:
             if isinstance(output, Exception):

@@ -152,11 +152,15 @@ def test_a_changed_option_extracts_anew_and_keeps_the_old(texts: Bench) -> None:
     kept = texts.store.collection("features", "words", old.fingerprint)
     assert kept is not None
     assert kept.matrix(["one"]).shape == (1, 26)
+    assert texts.store["words"].matrix(["one"]).shape == (1, 4)
     stale = superseded(texts.pipeline(), texts.store)
     assert {(c.group, c.fingerprint) for c in stale} == {
         ("features", old.fingerprint),
         ("frames", old.fingerprint),
     }
+    texts.registry = TEXT_ONLY
+    assert texts.run()["words"].extracted == 0
+    assert texts.store["words"].matrix(["one"]).shape == (1, 26)
 
 
 def test_frames_that_are_asked_for_later_are_made_later(texts: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,12 @@ import pytest
 from mercore._files import Content, LocalFiles
 from mercore._segments import INDEXED_COMMITS
 from mercore.store import Collection, Row, Store
+
+
+@pytest.fixture(autouse=True)
+def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process wrote outlives it without fsync, which is for the machine's death."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 class Death(BaseException):
@@ -105,7 +112,7 @@ def deaths(
     act: Callable[[Collection], None],
 ) -> Sequence[Collection]:
     """Return the collections left behind by dying at each change that `act` makes."""
-    left = []
+    left: list[Collection] = []
     while True:
         path = tmp_path / str(len(left))
         fuse = Fuse()

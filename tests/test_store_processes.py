@@ -1,0 +1,153 @@
+"""Several processes at one collection, and PyTorch's workers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from mercore.store import Collection, Row, Store
+
+WRITER = """
+import sys
+import numpy as np
+from mercore.store import Row, Store
+
+path, name = sys.argv[1:]
+collection = Store(path).create("frames", "toy", "f", {})
+for number in range(0, 160, 2):
+    rows = [Row(f"{name}{n}", np.full((n % 3, 2), n, np.float32)) for n in (number, number + 1)]
+    rows.append(Row("shared", np.full((1, 2), number, np.float32)))
+    collection.commit(rows)
+    print(number, flush=True)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "mer.zarr")
+
+
+def writers(store: Store) -> list[subprocess.Popen[bytes]]:
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(store.path), name], stdout=subprocess.PIPE
+        )
+        for name in ("x", "y")
+    ]
+
+
+def check(collection: Collection) -> int:
+    """Return how many samples there are, all of which must hold what was written."""
+    ids = [id for id in collection.entries() if id != "shared"]
+    for id, values in zip(ids, collection.sequences(ids), strict=True):
+        number = int(id[1:])
+        np.testing.assert_array_equal(values, np.full((number % 3, 2), number, np.float32))
+    return len(ids)
+
+
+def test_writers_a_compaction_and_a_reader_at_once_lose_nothing(store: Store) -> None:
+    reader = store.create("frames", "toy", "f", {})
+    compactor = store.create("frames", "toy", "f", {})
+    running = writers(store)
+    seen = 0
+    while any(process.poll() is None for process in running):
+        compactor.compact()
+        now = check(reader)
+        assert now >= seen
+        seen = now
+    assert [process.wait() for process in running] == [0, 0]
+    for process in running:
+        process.communicate()
+    for _ in range(2):
+        assert check(reader) == 320
+        assert reader.sequence("shared").tolist() == [[158, 158]]
+        reader.verify()
+        compactor.compact()
+
+
+def test_two_compactions_at_once_lose_nothing(store: Store) -> None:
+    collection = store.create("frames", "toy", "f", {})
+    program = (
+        "import sys; from mercore.store import Store\n"
+        "collection = Store(sys.argv[1]).create('frames', 'toy', 'f', {})\n"
+        "for line in sys.stdin: collection.compact(); print(flush=True)"
+    )
+    command = [sys.executable, "-c", program, str(store.path)]
+    pipe = subprocess.PIPE
+    racing = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    for number in range(15):
+        rows = [Row(f"x{number}", np.full((number % 3, 2), number, np.float32))]
+        collection.commit(rows)
+        for process in racing:
+            assert process.stdin
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in racing:
+            assert process.stdout
+            assert process.stdout.readline() == "\n"
+        assert check(collection) == number + 1
+    for process in racing:
+        process.communicate()
+        assert process.returncode == 0
+
+
+def test_a_killed_writer_leaves_only_whole_commits(store: Store) -> None:
+    running = writers(store)
+    acknowledged = []
+    for process in running:
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(20)]
+        process.kill()
+        lines += process.stdout.readlines()
+        process.communicate()
+        acknowledged.append(int(lines[-1]))
+    collection = store.create("frames", "toy", "f", {})
+    check(collection)
+    for name, last in zip("xy", acknowledged, strict=True):
+        assert {f"{name}{number}" for number in range(last + 2)} <= set(collection.entries())
+    collection.verify()
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    vectors, frames = (store.create(group, "toy", "f", {}) for group in ("features", "frames"))
+    for number in range(20):
+        vectors.commit([Row(str(number), np.full((1, 3), number, np.float32))])
+        frames.commit([Row(str(number), np.full((number, 3), number, np.float16))])
+        if number == 10:
+            vectors.compact()
+    return store
+
+
+def test_a_data_loader_reads_vectors_in_workers(filled: Store) -> None:
+    ids = [str(number) for number in range(20)]
+    dataset = filled["toy"].dataset(ids, labels=list(range(20)))
+    loader = DataLoader(dataset, batch_size=8, num_workers=2, shuffle=True)
+    seen = []
+    for values, labels in loader:
+        assert values.shape == (len(labels), 3)
+        assert values[:, 0].tolist() == labels.tolist()
+        seen += labels.tolist()
+    assert sorted(seen) == list(range(20))
+
+
+def test_a_dataset_has_sequences_too(filled: Store) -> None:
+    dataset = filled["toy"].dataset(["3", "0", "19"], frames=True)
+    assert len(dataset) == 3
+    loader = DataLoader(dataset, batch_size=None, num_workers=0)
+    assert [tuple(values.shape) for values in loader] == [(3, 3), (0, 3), (19, 3)]
+
+
+def test_a_dataset_survives_a_compaction(filled: Store) -> None:
+    dataset = filled["toy"].dataset([str(number) for number in range(20)], labels=[1] * 20)
+    values, label = dataset[4]
+    assert (values.tolist(), label) == ([4, 4, 4], 1)
+    found = filled.collection("features", "toy", "f")
+    assert found is not None
+    found.compact()
+    assert dataset[15][0].tolist() == [15, 15, 15]

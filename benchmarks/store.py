@@ -12,6 +12,7 @@ collection that was just opened. Files are in the page cache, as they were just 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -54,11 +55,16 @@ def commit(folder: Path, arrays: Arrays) -> None:
         collection.commit([Row(str(number), values) for number, values in batch])
 
 
-def save(folder: Path, arrays: Arrays) -> None:
+def save(folder: Path, arrays: Arrays, *, sync: bool = False) -> None:
     """Write one .npy file a sample."""
-    (folder / "npy").mkdir()
+    folder /= "synced" if sync else "npy"
+    folder.mkdir()
     for number, values in enumerate(arrays):
-        np.save(folder / "npy" / f"{number}.npy", values)
+        with open(folder / f"{number}.npy", "wb") as file:
+            np.save(file, values)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def compare(times: Times, folder: Path, arrays: Arrays) -> None:
@@ -66,37 +72,49 @@ def compare(times: Times, folder: Path, arrays: Arrays) -> None:
     np.save(folder / "all.npy", np.concatenate(arrays))
     with timed(times, "write, .npy"):
         save(folder, arrays)
+    with timed(times, "write, .npy synced x 1/20"):
+        save(folder, arrays[::20], sync=True)
+    os.sync()  # or the first commits would wait for those files
     with timed(times, "write, segments"):
         commit(folder, arrays)
     ids = [str(number) for number in range(len(arrays))]
     ends = np.cumsum([0, *map(len, arrays)]).tolist()
     some = np.random.default_rng(0).integers(0, len(arrays), 32).tolist()
-    mapped = np.load(folder / "all.npy", mmap_mode="r")
+    for _ in range(3):
+        read_plain(times, folder, ids, ends, some)
+    read(times, "segments", folder, ids, some)
+    with timed(times, "compact"):
+        opened(folder).compact()
+    read(times, "base", folder, ids, some)
 
+
+def read_plain(
+    times: Times, folder: Path, ids: Sequence[str], ends: Sequence[int], some: Sequence[int]
+) -> None:
+    """Time reading from the memory map and from the .npy files."""
     with timed(times, "read all, memmap"):
+        mapped = np.load(folder / "all.npy", mmap_mode="r")
         np.array(mapped)
     with timed(times, "read all, .npy"):
         [np.load(folder / "npy" / f"{id}.npy") for id in ids]
-    read(times, "segments", opened(folder), ids, some)
-    with timed(times, "compact"):
-        opened(folder).compact()
-    read(times, "base", opened(folder), ids, some)
     with timed(times, "read 32, memmap"):
         [np.array(mapped[ends[n] : ends[n + 1]]) for n in some]
     with timed(times, "read 32, .npy"):
         [np.load(folder / "npy" / f"{n}.npy") for n in some]
 
 
-def read(
-    times: Times, what: str, collection: Collection, ids: Sequence[str], some: Sequence[int]
-) -> None:
+def read(times: Times, what: str, folder: Path, ids: Sequence[str], some: Sequence[int]) -> None:
     """Time reading from the store, which must know its samples as any run does before."""
-    with timed(times, f"open, {what}"):
-        collection.entries()
-    with timed(times, f"read all, {what}"):
-        collection.sequences(ids)
-    with timed(times, f"read 32, {what}"):
-        collection.sequences([ids[n] for n in some])
+    for _ in range(3):
+        collection = opened(folder)
+        with timed(times, f"open, {what}"):
+            found = collection.entries()
+        vectors = all(entry.length == 1 for entry in found.values())
+        get = collection.matrix if vectors else collection.sequences
+        with timed(times, f"read all, {what}"):
+            get(ids)
+        with timed(times, f"read 32, {what}"):
+            get([ids[n] for n in some])
 
 
 def entries(times: Times, folder: Path, samples: int) -> None:
@@ -114,6 +132,8 @@ def entries(times: Times, folder: Path, samples: int) -> None:
                 assert len(again.entries()) == samples
             with timed(times, f"entries again, {what}"):
                 again.entries()
+            with timed(times, f"all of them, {what}"):
+                dict(again.entries())
         if what == "segments":
             again.compact()
 

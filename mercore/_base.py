@@ -72,7 +72,13 @@ class Grid:
 
 def newest_generation(files: Files) -> int:
     """Return the number of the latest pointer, 0 where nothing was compacted yet."""
-    return max((int(name.partition(".")[0]) for name in files.list("gen")), default=0)
+    return max(generations(files), default=0)
+
+
+def generations(files: Files) -> list[int]:
+    """Return the numbers of all pointers, in order; other files are let be."""
+    stems = [name.removesuffix(".json") for name in files.list("gen") if name.endswith(".json")]
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
 def read_pointer(files: Files, generation: int) -> Pointer:

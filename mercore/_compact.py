@@ -15,12 +15,12 @@ from contextlib import suppress
 
 import numpy as np
 
-from mercore._base import Grid, Pointer, write_base, write_pointer
+from mercore._base import Grid, Pointer, generations, newest_generation, write_base, write_pointer
 from mercore._documents import chunk_name, decoded
 from mercore._files import Files
-from mercore._parts import Part, RowType, crc32c
+from mercore._parts import Part, Pieces, RowType, crc32c
 from mercore._segments import segment_keys
-from mercore._view import Pieces, View, fill
+from mercore._view import View, fill
 from mercore.errors import StoreError, listed
 
 ABANDONED_SECONDS = 24 * 3600
@@ -43,13 +43,15 @@ def publish_base(files: Files, view: View, grid: Grid | None = None) -> bool:
     left = view.pointer.consumed.intersection(segment_keys(files))
     try:
         _write(files, view, name, grid)
-    except StoreError:  # a full disk should not be left with half a copy of the store
-        files.remove(f"base/{name}")
-        raise
-    first = write_pointer(files, Pointer(generation, name, left.union(live)))
-    if not first:  # another compaction was
-        files.remove(f"base/{name}")
-    return first
+    except StoreError:
+        files.remove(f"base/{name}")  # a full disk should not be left with half a copy
+        if newest_generation(files) < generation:
+            raise
+        return False  # the other compaction deleted what can no longer count
+    if write_pointer(files, Pointer(generation, name, left.union(live))):
+        return True
+    files.remove(f"base/{name}")
+    return False
 
 
 def clean(files: Files, pointer: Pointer) -> None:
@@ -59,8 +61,9 @@ def clean(files: Files, pointer: Pointer) -> None:
         if key in pointer.consumed or _abandoned(files, key):
             _delete_segment(files, key)
     for name in files.list("base"):
-        known = name != "zarr.json" and int(name.partition("-")[0]) <= pointer.generation
-        if known and name != pointer.base:
+        meant, dash, _ = name.partition("-")
+        past = dash and meant.isdecimal() and int(meant) <= pointer.generation
+        if past and name != pointer.base:
             files.remove(f"base/{name}")
     live = set(listing) - pointer.consumed
     for name in files.list("idx"):
@@ -76,8 +79,8 @@ def empty(files: Files) -> None:
     for key in segment_keys(files):
         _delete_segment(files, key)
     # An older pointer leads nowhere, and a newer one to the base: delete the newest last.
-    for name in sorted(files.list("gen"), key=lambda name: int(name.partition(".")[0])):
-        files.delete(f"gen/{name}")
+    for generation in generations(files):
+        files.delete(f"gen/{generation}.json")
     for folder in ("seg", "gen", "base", "notes", "marks"):
         files.remove(folder)
 

@@ -6,7 +6,7 @@ with, for each sample, how many of those rows are its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mercore._documents import Document, chunk_name
 from mercore._files import Bytes
-from mercore.components import Record
+from mercore.components import IntArray, Record
 from mercore.errors import StoreError
 
 Array = NDArray[np.generic]
@@ -65,7 +65,7 @@ class RowType:
         return cls(values.dtype.newbyteorder("=").name, values.shape[1:])
 
     def fits(self, values: Array) -> bool:
-        """Return whether ``(rows, *shape)`` values are certainly of this type; cheaper than `of`."""
+        """Return whether ``(rows, *shape)`` values are surely of this type: cheaper than `of`."""
         same = values.dtype == self.stored  # False for big-endian values, which may still be
         return same and values.ndim > 0 and values.shape[1:] == self.shape
 
@@ -128,6 +128,35 @@ class Part:
             "shape": self.rows.shape if self.rows else None,
             "crc32c": self.checksums,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Rows to read, in the order they are wanted: `count` rows from `first` on, of each part."""
+
+    part: IntArray
+    first: IntArray
+    count: IntArray
+
+    def between(self, start: int, stop: int) -> Pieces:
+        """Return the pieces of the rows `start` to `stop`, counted over all pieces."""
+        end = np.cumsum(self.count)
+        begin = end - self.count
+        low, high = np.maximum(begin, start), np.minimum(end, stop)
+        kept = high > low
+        first = (self.first + low - begin)[kept]
+        return Pieces(self.part[kept], first, (high - low)[kept])
+
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """Yield part, first row and count of rows, neighbours joined, nothing empty."""
+        kept = self.count > 0
+        part, first, count = self.part[kept], self.first[kept], self.count[kept]
+        if not len(part):
+            return iter(())
+        follows = (part[1:] == part[:-1]) & (first[1:] == first[:-1] + count[:-1])
+        starts = np.flatnonzero(np.concatenate([[True], ~follows]))
+        sizes = np.add.reduceat(count, starts)
+        return zip(part[starts].tolist(), first[starts].tolist(), sizes.tolist(), strict=True)
 
 
 def crc32c(data: Bytes) -> int:

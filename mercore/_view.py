@@ -15,42 +15,12 @@ import numpy as np
 from mercore._base import Pointer, newest_generation, read_base, read_pointer
 from mercore._documents import decoded
 from mercore._files import Bytes, Files, Span
-from mercore._parts import Array, Entry, Part, RowType
+from mercore._parts import Array, Entry, Part, Pieces, RowType
 from mercore._segments import read_segment, segment, segment_keys
-from mercore.components import IntArray
 from mercore.errors import StoreError
 
 ATTEMPTS = 20
 """How often a view is read anew because a compaction changed it meanwhile."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pieces:
-    """Rows to read, in the order they are wanted: `count` rows from `first` on, of each part."""
-
-    part: IntArray
-    first: IntArray
-    count: IntArray
-
-    def between(self, start: int, stop: int) -> Pieces:
-        """Return the pieces of the rows `start` to `stop`, counted over all pieces."""
-        end = np.cumsum(self.count)
-        begin = end - self.count
-        low, high = np.maximum(begin, start), np.minimum(end, stop)
-        kept = high > low
-        first = (self.first + low - begin)[kept]
-        return Pieces(self.part[kept], first, (high - low)[kept])
-
-    def runs(self) -> Iterator[tuple[int, int, int]]:
-        """Yield part, first row and count of rows, neighbours joined, nothing empty."""
-        kept = self.count > 0
-        part, first, count = self.part[kept], self.first[kept], self.count[kept]
-        if not len(part):
-            return iter(())
-        follows = (part[1:] == part[:-1]) & (first[1:] == first[:-1] + count[:-1])
-        starts = np.flatnonzero(np.concatenate([[True], ~follows]))
-        sizes = np.add.reduceat(count, starts)
-        return zip(part[starts].tolist(), first[starts].tolist(), sizes.tolist(), strict=True)
 
 
 class Entries(Mapping[str, Entry]):
@@ -66,6 +36,9 @@ class Entries(Mapping[str, Entry]):
         at = self._where[id]
         number = self._of[at]
         return self._parts[number].entry(at - self._starts[number])
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._where
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._where)
@@ -200,7 +173,7 @@ def _indexed(files: Files, keys: Sequence[str]) -> dict[str, Part]:
 
 
 def _writer(key: str) -> str:
-    return key.split("-")[1]
+    return key.partition("-")[2].partition("-")[0]
 
 
 def _assembled(pointer: Pointer, parts: Sequence[Part], where: str) -> View:
@@ -224,14 +197,13 @@ def _latest(parts: Sequence[Part]) -> tuple[dict[str, int], str]:
     for part in parts:
         span = range(len(commits), len(commits) + len(part.ids))
         commits.extend(part.commits)
-        last = max(part.commits, default="")
         if min(part.commits, default="") > newest:
             where.update(zip(part.ids, span, strict=True))
         else:  # a slow writer's segment that came after the compaction of later ones
             for id, at in zip(part.ids, span, strict=True):
                 if id not in where or commits[at] > commits[where[id]]:
                     where[id] = at
-        newest = max(newest, last)
+        newest = max([newest, *part.commits])
     return where, newest
 
 

@@ -25,9 +25,10 @@ from pydantic import JsonValue
 
 from mercore._collection import Collection, Identity
 from mercore._compact import empty
+from mercore._disk import LocalFiles
 from mercore._documents import Document, decoded, encoded
 from mercore._documents import group as group_document
-from mercore._files import Files, LocalFiles
+from mercore._files import Files
 from mercore._parts import Array, Entry, Row
 from mercore.errors import StoreError, did_you_mean
 from mercore.media import FloatArray

@@ -5,8 +5,12 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mercore._files import Content, LocalFiles
+from mercore._disk import LocalFiles
+from mercore._files import Content
 from mercore.errors import StoreError
 from mercore.store import Collection, Entry, Row, Store
 
@@ -422,3 +427,112 @@ def test_a_pickled_collection_is_another_writer(store: Store, collection: Collec
 def segments(store: Store, collection: Collection) -> list[Path]:
     folder = store.path / collection.identity.folder / "seg"
     return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def test_only_an_old_uncommitted_segment_is_deleted(store: Store, collection: Collection) -> None:
+    collection.commit(vectors("a"))
+    folder = store.path / collection.identity.folder / "seg"
+    for name, age in (("00000000000001-dead0000-00000001", 90_000), ("new", 0)):
+        (folder / name).mkdir()
+        (folder / name / "c.0.0").write_bytes(b"12345678")
+        then = time.time() - age
+        os.utime(folder / name, (then, then))
+    assert list(reopened(store, collection).entries()) == ["a"]
+    collection.compact()
+    assert [path.name for path in segments(store, collection)] == ["new"]
+
+
+def test_threads_may_commit_to_one_collection(store: Store, collection: Collection) -> None:
+    ids = [str(number) for number in range(80)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda id: collection.commit(vectors(id, value=int(id))), ids))
+    assert reopened(store, collection).matrix(ids)[:, 0].tolist() == list(range(80))
+
+
+@dataclass(frozen=True)
+class OvertakenFiles(LocalFiles):
+    """A disk on which something happens just before a folder is listed or a file is written."""
+
+    overtake: list[Callable[[], object]] = field(default_factory=list)
+
+    def list(self, folder: str) -> list[str]:
+        if folder == "seg" and self.overtake:
+            self.overtake.pop()()
+        return super().list(folder)
+
+    def _stage(self, path: Path, content: Content) -> Path:
+        if self.overtake:
+            self.overtake.pop()()
+        return super()._stage(path, content)
+
+
+def test_a_compaction_while_a_view_is_read_hides_nothing(
+    store: Store, collection: Collection
+) -> None:
+    collection.commit(vectors("a"))
+    files = OvertakenFiles(store.path / collection.identity.folder, [collection.compact])
+    reader = Collection(files, collection.identity)
+    assert list(reader.entries()) == ["a"]
+    assert not files.overtake
+
+
+def test_of_two_compactions_the_first_counts(store: Store, collection: Collection) -> None:
+    collection.commit(vectors("a"))
+    files = OvertakenFiles(store.path / collection.identity.folder)
+    late = Collection(files, collection.identity)
+    assert list(late.entries()) == ["a"]
+    other = reopened(store, collection)
+    files.overtake[:] = [other.compact, lambda: other.commit(vectors("b"))]
+    late.compact()
+    assert not files.overtake
+    assert late.matrix(["a", "b"]).tolist() == [[1, 1], [1, 1]]
+
+
+@dataclass(frozen=True)
+class LosingFiles(LocalFiles):
+    """A disk on which another compaction is done before this one has written its ids."""
+
+    overtake: list[Callable[[], object]] = field(default_factory=list)
+
+    def _publish(self, temporary: Path, path: Path) -> None:
+        if path.parent.name == "ids" and self.overtake:
+            self.overtake.pop()()
+        super()._publish(temporary, path)
+
+
+def test_a_compaction_that_is_overtaken_gives_up(store: Store, collection: Collection) -> None:
+    collection.commit(vectors("a"))
+    other = reopened(store, collection)
+    files = LosingFiles(store.path / collection.identity.folder, [other.compact])
+    Collection(files, collection.identity).compact()
+    assert not files.overtake
+    assert reopened(store, collection).matrix(["a"]).tolist() == [[1, 1]]
+    assert len(list((files.root / "base").iterdir())) == 2  # the other's, and zarr.json
+
+
+def test_a_file_is_not_replaced_by_a_later_one(tmp_path: Path) -> None:
+    files = OvertakenFiles(tmp_path)
+    files.overtake.append(lambda: LocalFiles(tmp_path).put({"1.json": [b"first"]}))
+    assert not files.put_new("1.json", [b"second"])
+    assert files.get("1.json") == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["1.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_is_another_writer(store: Store) -> None:
+    program = """
+import os, sys
+import numpy as np
+from mercore.store import Row, Store
+collection = Store(sys.argv[1]).create("features", "toy", "f1", {})
+row = np.zeros((1, 2), np.float32)
+collection.commit([Row("before", row)])
+child = os.fork()
+collection.commit([Row("parent" if child else "child", row)])
+if child:
+    os.waitpid(child, 0)
+"""
+    subprocess.run([sys.executable, "-c", program, str(store.path)], check=True)
+    collection = store.create("features", "toy", "f1", {})
+    assert set(collection.entries()) == {"before", "parent", "child"}
+    assert len({path.name.split("-")[1] for path in segments(store, collection)}) == 2

@@ -13,7 +13,7 @@ import zarr
 
 from mercore._base import Grid, pack_strings, unpack_strings
 from mercore._compact import publish_base
-from mercore._files import LocalFiles
+from mercore._disk import LocalFiles
 from mercore._parts import Array
 from mercore._view import load_view
 from mercore.errors import StoreError

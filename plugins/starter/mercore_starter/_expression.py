@@ -1,0 +1,140 @@
+"""The expression net of face-api: four blocks of depthwise separable convolutions.
+
+Source: the npm package @vladmandic/face-api 1.7.15 (MIT), ``FaceFeatureExtractor`` and
+``FaceExpressionNet``. The weights keep the names of its manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from mercore.components import Inputs
+from mercore.errors import CheckpointError
+from mercore.media import FloatArray, Frames
+from mercore_starter.faces import EXPRESSION_WEIGHTS, FaceExpression, frames_of
+
+SIDE = 112
+MEAN = (122.782, 117.001, 104.298)  # RGB
+CHUNK = 16  # frames a forward pass: larger ones leave the processor's cache
+
+
+class ExpressionEncoder:
+    """Encodes the crops of each sample; holds the weights."""
+
+    def __init__(self, options: FaceExpression, device: str, dtype: str) -> None:
+        self.options = options
+        self.device = torch.device(device)
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.weights = {
+            name: _torch_layout(name, torch.from_numpy(array)).to(self.device, self.dtype)
+            for name, array in read_weights(EXPRESSION_WEIGHTS).items()
+        }
+
+    def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray]:
+        """Return one ``(frames, 256)`` or ``(frames, 7)`` float32 matrix a sample, in order."""
+        # One sample a pass, so that the sums inside a convolution never depend on the batch.
+        return [self._encode(frames_of(sample, "frames")) for sample in batch]
+
+    def _encode(self, frames: Frames) -> FloatArray:
+        with torch.inference_mode():
+            parts = [self._forward(chunk) for chunk in _chunks(frames.pixels)]
+            result: FloatArray = torch.cat(parts).float().cpu().numpy()
+        return result
+
+    def _forward(self, pixels: NDArray[np.uint8]) -> Tensor:
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        found = features(normalised(images).to(self.dtype), self.weights)
+        if self.options.output == "features":
+            return found
+        logits = F.linear(found, self.weights["fc/weights"], self.weights["fc/bias"])
+        return torch.softmax(logits.float(), dim=1)
+
+
+def read_weights(path: Path) -> dict[str, FloatArray]:
+    """Return the float32 weights by manifest name, in the manifest's axis order.
+
+    A uint8 value ``q`` stands for ``q * scale + min``, computed in float64 and rounded once, as
+    TensorFlow.js does.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            steps = json.loads(file.metadata()["quantization"])
+            stored = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot read the weights {str(path)!r}: {error}; install mercore-starter again"
+        ) from error
+    return {name: _dequantised(array, steps.get(name)) for name, array in stored.items()}
+
+
+def _dequantised(stored: NDArray[np.generic], step: Mapping[str, float] | None) -> FloatArray:
+    if step is None:
+        return stored.astype(np.float32)
+    return (stored.astype(np.float64) * step["scale"] + step["min"]).astype(np.float32)
+
+
+def _torch_layout(name: str, weight: Tensor) -> Tensor:
+    if name.endswith("depthwise_filter"):
+        return weight.permute(2, 3, 0, 1).contiguous()  # (3, 3, in, 1) -> (in, 1, 3, 3)
+    if name.endswith(("filters", "pointwise_filter")):
+        return weight.permute(3, 2, 0, 1).contiguous()  # (k, k, in, out) -> (out, in, k, k)
+    return weight.T.contiguous() if name == "fc/weights" else weight
+
+
+def _chunks(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [pixels[start : start + CHUNK] for start in range(0, len(pixels), CHUNK)]
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Return ``(frames, 3, 112, 112)`` float32 from ``(frames, height, width, 3)`` uint8."""
+    x = images.permute(0, 3, 1, 2).float()
+    height, width = x.shape[2:]
+    # The odd pixel goes below or to the right, as in face-api.
+    above, left = max(width - height, 0) // 2, max(height - width, 0) // 2
+    below, right = max(width - height, 0) - above, max(height - width, 0) - left
+    x = F.pad(x, (left, right, above, below))
+    if x.shape[2] != SIDE:
+        x = F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    mean = torch.tensor(MEAN, device=x.device).view(1, 3, 1, 1)
+    return (x - mean) / 255
+
+
+def features(x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Return ``(frames, 256)`` from normalised ``(frames, 3, 112, 112)`` pictures."""
+    for block in range(4):
+        x = _block(x, f"dense{block}", weights)  # (frames, 32 * 2^block, 56 / 2^block, same)
+    return x.mean(dim=(2, 3))  # (frames, 256): 7 x 7 average pooling
+
+
+def _block(x: Tensor, name: str, weights: Mapping[str, Tensor]) -> Tensor:
+    """Return a block's output: each layer is fed the sum of all layers before it."""
+    total = F.relu(_halving(x, f"{name}/conv0", weights))
+    inner = total
+    for layer in (1, 2, 3):
+        total = total + _separable(inner, f"{name}/conv{layer}", weights, stride=1)
+        inner = F.relu(total)
+    return inner
+
+
+def _halving(x: Tensor, name: str, weights: Mapping[str, Tensor]) -> Tensor:
+    # TensorFlow's "same" padding of an even side at stride 2: nothing before, one after.
+    x = F.pad(x, (0, 1, 0, 1))
+    if f"{name}/filters" in weights:
+        return F.conv2d(x, weights[f"{name}/filters"], weights[f"{name}/bias"], stride=2)
+    return _separable(x, name, weights, stride=2)
+
+
+def _separable(x: Tensor, name: str, weights: Mapping[str, Tensor], stride: int) -> Tensor:
+    depthwise = weights[f"{name}/depthwise_filter"]
+    padding = 1 if stride == 1 else 0
+    x = F.conv2d(x, depthwise, stride=stride, padding=padding, groups=len(depthwise))
+    return F.conv2d(x, weights[f"{name}/pointwise_filter"], weights[f"{name}/bias"])

@@ -5,8 +5,9 @@
 Prints the medians of `repeat` interleaved rounds: seconds, then how often the time of the .npy
 files (writing) or of a copied memory map (reading) that is. Vectors are 20,000 x 1024 float32;
 sequences are 1,000 of about 200 x 1024 float16; both are committed in batches of 32, with fsync,
-while the .npy files are written without. Entries are those of 115,595 samples, read by a
-collection that was just opened. Files are in the page cache, as they were just written.
+while the .npy files are written without, and each twentieth with it ("synced").
+Entries are those of 115,595 samples, read by a collection that was just opened. Files are in the
+page cache, as they were just written.
 """
 
 from __future__ import annotations

@@ -104,7 +104,8 @@ class Collection:
     def matrix(self, ids: Sequence[str]) -> FloatArray:
         """Return ``(n, dim)`` float32 of samples that have one row each, in the order of `ids`."""
         values, lengths = self._read(ids)
-        if bad := [id for id, rows in zip(ids, lengths.tolist(), strict=True) if rows != 1]:
+        if (lengths != 1).any():
+            bad = [id for id, rows in zip(ids, lengths.tolist(), strict=True) if rows != 1]
             found = f"{len(bad)} of {len(ids)} samples do not have one row: {_named(bad)}"
             raise StoreError(f"{self._where}: {found}; read them with sequences()")
         if values.ndim != 2:
@@ -224,6 +225,8 @@ def _folders(view: View) -> list[str]:
 
 def _lacking(view: View, ids: Sequence[str]) -> str:
     """Return which samples are missing or failed, in words, or ``""``."""
+    if not view.failed and all(map(view.where.__contains__, ids)):
+        return ""  # at once, as it is nearly always
     missing = [id for id in ids if id not in view.where]
     failed = [id for id in ids if id in view.failed] if view.failed else []
     found = []

@@ -1,4 +1,15 @@
-"""A view: which parts a collection has at one moment, and where each sample is in them."""
+"""A view: which parts a collection has at one moment, and where each sample is in them.
+
+::
+
+    features/hubert@<fingerprint>/
+      zarr.json                            group: the header
+      seg/<key>/{c.0.0, zarr.json}         the rows of one commit; zarr.json is written last
+      idx/<key>.json                       64 commits' attributes once more: a cache
+      base/<generation>-<random>/          data, offsets and ids of all that is compacted
+      gen/<generation>.json                which base to read, and which segments are in it
+      notes/<key>.json, marks/<key>.json   small logs
+"""
 
 from __future__ import annotations
 
@@ -76,7 +87,7 @@ class View:
 
     def locate(self, ids: Sequence[str]) -> Pieces:
         """Return where the rows of the samples are; a KeyError for one that is not known."""
-        at = np.fromiter((self.where[id] for id in ids), np.int64, len(ids))
+        at = np.fromiter(map(self.where.__getitem__, ids), np.int64, len(ids))
         return Pieces(self.pieces.part[at], self.pieces.first[at], self.pieces.count[at])
 
 

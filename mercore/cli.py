@@ -72,6 +72,9 @@ _MACHINE = [
     ),
     click.option("--batch", default=1.0, metavar="X", help="Scale the batches: 2 is twice as big."),
     click.option("--threads", default=2, metavar="N", help="Threads that decode ahead."),
+    click.option(
+        "--parallel", default=0, metavar="N", help="Features at once; 0: two on a CPU, else one."
+    ),
 ]
 _RETRY = click.option("--retry-failed", is_flag=True, help="Try samples that failed before again.")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import Protocol
 
 from mercore.batches import Batch, apply, in_batches
@@ -15,6 +17,7 @@ from mercore.reader import Reader
 from mercore.sources import Sources
 from mercore.store import Store
 from mercore.target import Target
+from mercore.threads import cores, limited
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,14 @@ class Machine:
     """Scales how much media one batch holds."""
     threads: int = 2
     """Threads that decode ahead."""
+    parallel: int = 0
+    """Streams and features extracted at once; 0 is two on a CPU with the cores for it, else one."""
+
+    def at_once(self) -> int:
+        """Return how many streams and features are extracted at once."""
+        if self.parallel:
+            return self.parallel
+        return min(2, cores()) if self.chosen_device() == "cpu" else 1
 
     def chosen_device(self) -> str:
         """Return the device, with ``auto`` resolved to the first GPU or the CPU."""
@@ -102,12 +113,34 @@ def extract(
     features and streams and to what they read; empty means all features.
     """
     sources = Sources()
-    return [
-        _Extraction(node, pipeline, store, machine, sources, watch or Silent()).run(
-            manifest.samples, retry_failed
-        )
-        for node in needed(pipeline, names)
-    ]
+    nodes = {node.name: node for node in needed(pipeline, names)}
+
+    def one(node: Node) -> Outcome:
+        work = _Extraction(node, pipeline, store, machine, sources, watch or Silent())
+        return work.run(manifest.samples, retry_failed)
+
+    count = machine.at_once()
+    with limited(cores() // count):
+        outcomes = _in_order(nodes, one, count)
+    return [outcomes[name] for name in nodes]
+
+
+def _in_order(
+    nodes: Mapping[str, Node], one: Callable[[Node], Outcome], count: int
+) -> dict[str, Outcome]:
+    """Return the outcome of each node, `count` at once, each after those it reads."""
+    order = TopologicalSorter({name: nodes[name].upstream(nodes) for name in nodes})
+    order.prepare()
+    outcomes: dict[str, Outcome] = {}
+    running: dict[Future[Outcome], str] = {}
+    with ThreadPoolExecutor(count, thread_name_prefix="extract") as pool:
+        while order.is_active():
+            running |= {pool.submit(one, nodes[name]): name for name in order.get_ready()}
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(future)
+                outcomes[name] = future.result()
+                order.done(name)
+    return outcomes
 
 
 def needed(pipeline: Pipeline, names: Iterable[str] = ()) -> list[Node]:

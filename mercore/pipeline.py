@@ -45,6 +45,10 @@ class Node:
     """The distribution that provides the component, and its version."""
     frames: bool = False
 
+    def upstream(self, among: Mapping[str, Node]) -> list[str]:
+        """Return the streams it reads that are nodes of their own."""
+        return [stream for stream in self.inputs.values() if stream in among]
+
     @property
     def kind(self) -> str:
         """``stream`` or ``feature``."""

@@ -29,6 +29,7 @@ from mercore.report import build, render
 from mercore.results import BranchResult, ManifestResult, Result
 from mercore.status import feature_results
 from mercore.store import Store
+from mercore.threads import cores, limited
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,10 @@ class Project:
         folds = branches.assign_folds(data, content.folds, content.seed, self.pipeline.classes)
         self.folder.save_folds(self.manifest.samples, folds)
         self.watch.start("branches", len(stale))
-        for name in stale:
-            self._train(self.pipeline.branches[name], keys[name], data, folds)
-            self.watch.advance("branches", 1, 0)
+        with limited(cores()):
+            for name in stale:
+                self._train(self.pipeline.branches[name], keys[name], data, folds)
+                self.watch.advance("branches", 1, 0)
         return stale
 
     def _train(self, branch: BranchNode, key: str, data: branches.Dataset, folds: IntArray) -> None:

@@ -8,8 +8,7 @@
     hubert.commit([Row("clip1", values), Row("clip2", None, failed="no audio")])
 
 All of it is valid Zarr v3. A commit is one immutable segment whose metadata is written last;
-compaction turns the segments into one sharded array without compression. docs/store.md has the
-layout.
+compaction turns the segments into one sharded array without compression.
 """
 
 from __future__ import annotations

@@ -103,36 +103,40 @@ class Transcriber:
         return Noted(Text(text), record)
 
     def _listen(self, audio: Sequence[FloatArray]) -> list[Said]:
-        """Return what is said in each piece; where that is in doubt, in the window of 30 s."""
+        """Return what is said in each piece; while that is in doubt, in a window twice as long."""
         windows = [window_of(piece, self._options.padding) for piece in audio]
         said = self._decode(audio, windows)
-        doubtful = [
+        while doubtful := [
             index
             for index, piece in enumerate(audio)
             if windows[index] < WINDOW and is_doubtful(said[index], len(piece) / RATE)
-        ]
-        again = self._decode([audio[index] for index in doubtful], [WINDOW] * len(doubtful))
-        return [
-            dict(zip(doubtful, again, strict=True)).get(i, first) for i, first in enumerate(said)
-        ]
+        ]:
+            for index in doubtful:
+                windows[index] = min(WINDOW, 2 * windows[index])
+            again = self._decode([audio[i] for i in doubtful], [windows[i] for i in doubtful])
+            for index, heard in zip(doubtful, again, strict=True):
+                said[index] = heard
+        return said
 
     def _decode(self, audio: Sequence[FloatArray], windows: Sequence[int]) -> list[Said]:
         said = [Said()] * len(audio)
         for window, indices in grouped(windows):
             mel = np.stack([log_mel(self._whisper, audio[index], window) for index in indices])
-            for index, result in zip(indices, self._generate(mel, window), strict=True):
+            longest = max(len(audio[index]) for index in indices) / RATE
+            for index, result in zip(indices, self._generate(mel, longest), strict=True):
                 said[index] = Said(
                     tuple(result.sequences_ids[0]), result.scores[0], result.no_speech_prob
                 )
         return said
 
-    def _generate(self, mel: FloatArray, window: int) -> list[Any]:
+    def _generate(self, mel: FloatArray, seconds: float) -> list[Any]:
         results: list[Any] = self._whisper.model.generate(
             _stored(mel),
             [self._prompt] * len(mel),
             beam_size=self._options.beam,
-            # Of the window and not of the clip, which would make a text depend on its batch.
-            max_length=len(self._prompt) + budget(window),
+            # One token more than the longest clip of the batch can hold. A shorter clip that gets
+            # this far has more tokens than it can hold too, and is doubtful in any batch.
+            max_length=len(self._prompt) + budget(seconds) + 1,
             return_scores=True,
             return_no_speech_prob=True,
         )

@@ -1,0 +1,36 @@
+"""How many threads the numeric libraries of this process use."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_VARIABLE = "OMP_NUM_THREADS"
+
+
+def cores() -> int:
+    """Return how many cores there are to use: OMP_NUM_THREADS, else those of this process."""
+    given = os.environ.get(_VARIABLE, "")
+    return int(given) if given.isdigit() else len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Let torch, and libraries loaded meanwhile, use `count` threads for one operation.
+
+    The number also decides the order of sums, so it is always set: results repeat bit for bit
+    whether or not torch was loaded before.
+    """
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = str(max(1, count))
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(max(1, count))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = before

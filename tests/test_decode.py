@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import write_mp4, write_samples, write_wav
+from toy_clips import write_mp4, write_samples, write_wav
 
 from mercore.decode import decode, read_audio, read_frames, read_text, sample_times
 from mercore.errors import InputError

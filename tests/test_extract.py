@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from clips import write_mp4, write_wav
+from toy_clips import write_mp4, write_wav
 
 from mercore.batches import apply, in_batches, load_of
 from mercore.components import Inputs
@@ -229,9 +229,10 @@ def test_plain_zarr_reads_the_store(texts: Bench) -> None:
     bases = group[f"features/words@{node.fingerprint}/base"]
     assert isinstance(bases, zarr.Group)
     (base,) = bases.group_values()
-    data = base["data"]
+    data, names = base["data"], base["ids"]
     assert isinstance(data, zarr.Array)
-    ids = [str(name) for name in base["ids"][:]]
+    assert isinstance(names, zarr.Array)
+    ids = [str(name) for name in np.asarray(names[:])]
     assert sorted(ids) == ["one", "three", "two"]
     assert np.array_equal(data[:], texts.store["words"].matrix(ids))
 

@@ -210,9 +210,7 @@ def is_doubtful(said: Said, seconds: float) -> bool:
     if said.nothing:
         return False
     threes = list(zip(said.tokens, said.tokens[1:], said.tokens[2:], strict=False))
-    return (
-        len(said.tokens) > budget(seconds) or said.score < UNSURE or len(set(threes)) < len(threes)
-    )
+    return len(said.tokens) > budget(seconds) or len(set(threes)) < len(threes)
 
 
 def grouped(windows: Sequence[int]) -> Iterable[tuple[int, list[int]]]:

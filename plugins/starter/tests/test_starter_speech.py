@@ -199,13 +199,12 @@ def test_a_sentence_is_not_said_twice(say: Say) -> None:
     assert [text for text, _ in heard(hasty, [say(SENTENCES[2])])] == [SENTENCES[2]]
 
 
-def test_a_repeated_or_endless_or_unlikely_text_is_doubtful() -> None:
+def test_a_repeated_or_endless_text_is_doubtful() -> None:
     good = Said((1, 2, 3, 1, 2, 4), -0.2, 0.1)
     assert not is_doubtful(good, 2.0)
     assert is_doubtful(Said((1, 2, 3, 4, 1, 2, 3), -0.2, 0.1), 2.0)
     assert is_doubtful(Said(tuple(range(16)), -0.2, 0.1), 1.0)
-    assert is_doubtful(Said((1, 2), -1.1, 0.1), 2.0)
-    assert not is_doubtful(Said((1, 2), -1.1, 0.9), 2.0)  # nothing is said: no reason to doubt it
+    assert not is_doubtful(Said((1, 2), -1.1, 0.1), 2.0)  # noise, which no window cures
 
 
 def test_a_long_clip_is_cut_where_it_is_quiet() -> None:

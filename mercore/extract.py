@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from threading import Event
 from typing import Protocol
 
 from mercore.batches import Batch, apply, in_batches
@@ -56,6 +57,8 @@ class Seconds:
     """Where the time went: wall clock, and the parts of it."""
 
     wall: float = 0.0
+    load: float = 0.0
+    """Time the component took to load, imports included."""
     decode: float = 0.0
     """Summed over the decoding threads; it overlaps with `encode`."""
     wait: float = 0.0
@@ -97,6 +100,21 @@ class Silent:
         """Do nothing."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the extractions of one run share."""
+
+    pipeline: Pipeline
+    samples: Sequence[Sample]
+    store: Store
+    machine: Machine
+    watch: Watch
+    retry_failed: bool
+    sources: Sources = field(default_factory=Sources)
+    stop: Event = field(default_factory=Event)
+    """Set when the run is to end: every extraction then ends after its batch in flight."""
+
+
 def extract(
     pipeline: Pipeline,
     manifest: Manifest,
@@ -110,36 +128,36 @@ def extract(
     """Bring the store up to date and return what each stream and feature came to.
 
     What is in the store and unchanged is not done again. `names` limits the work to these
-    features and streams and to what they read; empty means all features.
+    features and streams and to what they read; empty means all features. When it is interrupted,
+    the batches in flight are committed first.
     """
-    sources = Sources()
+    work = Work(pipeline, manifest.samples, store, machine, watch or Silent(), retry_failed)
     nodes = {node.name: node for node in needed(pipeline, names)}
-
-    def one(node: Node) -> Outcome:
-        work = _Extraction(node, pipeline, store, machine, sources, watch or Silent())
-        return work.run(manifest.samples, retry_failed)
-
     count = machine.at_once()
     with limited(cores() // count):
-        outcomes = _in_order(nodes, one, count)
+        outcomes = _in_order(nodes, work, count)
     return [outcomes[name] for name in nodes]
 
 
-def _in_order(
-    nodes: Mapping[str, Node], one: Callable[[Node], Outcome], count: int
-) -> dict[str, Outcome]:
+def _in_order(nodes: Mapping[str, Node], work: Work, count: int) -> dict[str, Outcome]:
     """Return the outcome of each node, `count` at once, each after those it reads."""
     order = TopologicalSorter({name: nodes[name].upstream(nodes) for name in nodes})
     order.prepare()
     outcomes: dict[str, Outcome] = {}
     running: dict[Future[Outcome], str] = {}
     with ThreadPoolExecutor(count, thread_name_prefix="extract") as pool:
-        while order.is_active():
-            running |= {pool.submit(one, nodes[name]): name for name in order.get_ready()}
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name = running.pop(future)
-                outcomes[name] = future.result()
-                order.done(name)
+        try:
+            while order.is_active():
+                for name in order.get_ready():
+                    running[pool.submit(_Extraction(nodes[name], work).run)] = name
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    outcomes[name] = future.result()
+                    order.done(name)
+        except BaseException:
+            work.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
     return outcomes
 
 
@@ -161,40 +179,33 @@ def needed(pipeline: Pipeline, names: Iterable[str] = ()) -> list[Node]:
 class _Extraction:
     """The extraction of one node."""
 
-    def __init__(
-        self,
-        node: Node,
-        pipeline: Pipeline,
-        store: Store,
-        machine: Machine,
-        sources: Sources,
-        watch: Watch,
-    ) -> None:
+    def __init__(self, node: Node, work: Work) -> None:
         self.node = node
-        self.machine = machine
-        self.watch = watch
-        self.pipeline = pipeline
-        self.store = store
-        self.target = Target(node, pipeline, store)
-        self.sources = sources
+        self.work = work
+        self.target = Target(node, work.pipeline, work.store)
         self.seconds = Seconds()
 
-    def run(self, samples: Sequence[Sample], retry_failed: bool) -> Outcome:
-        todo = self.target.todo(samples, self.sources, retry_failed)
-        if todo:
+    def run(self) -> Outcome:
+        samples = self.work.samples
+        todo = self.target.todo(samples, self.work.sources, self.work.retry_failed)
+        if todo and not self.work.stop.is_set():
             self._extract(todo)
-        self.target.mark(self.store)
+        self.target.mark(self.work.store)
         failed = self.target.failed(samples)
         return Outcome(self.node, len(samples), len(todo), failed, self.seconds)
 
     def _extract(self, todo: Sequence[Sample]) -> None:
         began = time.perf_counter()
-        self.watch.start(self.node.name, len(todo))
-        function = self.node.component.load(self.machine.chosen_device(), self.machine.dtype)
-        reader = Reader(self.node, self.pipeline, self.store, self.sources)
-        with reader.ahead(todo, self.machine.threads) as items:
-            for batch in in_batches(items, self.node.component.budget * self.machine.batch):
+        machine, component = self.work.machine, self.node.component
+        self.work.watch.start(self.node.name, len(todo))
+        function = component.load(machine.chosen_device(), machine.dtype)
+        self.seconds.load = time.perf_counter() - began
+        reader = Reader(self.node, self.work.pipeline, self.work.store, self.work.sources)
+        with reader.ahead(todo, machine.threads) as items:
+            for batch in in_batches(items, component.budget * machine.batch):
                 self._batch(function, batch)
+                if self.work.stop.is_set():
+                    return
         self.seconds.wait = reader.waited
         self.seconds.wall = time.perf_counter() - began
         self.target.finish(len(todo), self.seconds)
@@ -210,4 +221,4 @@ class _Extraction:
         self.seconds.decode += sum(item.seconds for item in batch)
         self.seconds.encode += encoded - began
         self.seconds.write += time.perf_counter() - encoded
-        self.watch.advance(self.node.name, len(batch), failed)
+        self.work.watch.advance(self.node.name, len(batch), failed)

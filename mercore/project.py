@@ -202,7 +202,7 @@ class Project:
     def _result(self, decision: Decision) -> Result:
         registry = self.pipeline.registry.document
         return Result(
-            title=f"{registry.path.stem} on {self.manifest.path.name}",
+            title=f"{self.folder.path.name}: {registry.path.name} on {self.manifest.path.name}",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             classes=self.pipeline.classes,
             ids=tuple(self.ids),

@@ -129,6 +129,7 @@ def extracted(outcomes: Sequence[Outcome]) -> list[Json]:
             "failed": len(outcome.failed),
             "failures": _reasons(outcome.failed),
             "seconds": round(outcome.seconds.wall, 3),
+            "load": round(outcome.seconds.load, 3),
             "decode": round(outcome.seconds.decode, 3),
             "wait": round(outcome.seconds.wait, 3),
             "encode": round(outcome.seconds.encode, 3),

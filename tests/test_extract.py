@@ -10,7 +10,7 @@ from toy_clips import write_mp4, write_wav
 
 from mercore.batches import apply, in_batches, load_of
 from mercore.components import Inputs
-from mercore.errors import InputError, PluginError, RegistryError
+from mercore.errors import CheckpointError, InputError, PluginError, RegistryError
 from mercore.extract import Machine, Outcome, extract, needed
 from mercore.manifest import Manifest, Sample
 from mercore.media import Frames, Text, Waveform
@@ -276,3 +276,29 @@ def test_a_component_that_loses_samples_is_reported() -> None:
     results = apply(lambda batch: [], inputs)
     assert all(isinstance(result, InputError) for result in results)
     assert "returned 0 results for 2 samples" in str(results[0])
+
+
+def test_an_interrupted_extraction_keeps_what_it_committed(texts: Bench) -> None:
+    texts.rows = {f"s{i}": f",,word {i}" for i in range(1_000)}
+
+    class Impatient:
+        def start(self, name: str, total: int) -> None:
+            pass
+
+        def advance(self, name: str, done: int, failed: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(
+            texts.pipeline(), texts.manifest(), texts.store, Machine(device="cpu"),
+            watch=Impatient(),
+        )  # fmt: skip
+    kept = len(texts.store["words"].ids)
+    assert 0 < kept < 1_000
+    assert texts.run()["words"].extracted == 1_000 - kept
+
+
+def test_an_error_in_one_feature_ends_the_run(clips: Bench) -> None:
+    clips.registry = WHOLE.replace("uses: brightness", "uses: unloadable")
+    with pytest.raises(CheckpointError, match="no weights"):
+        clips.run()

@@ -9,6 +9,7 @@ import numpy as np
 
 from mercore import (
     Audio,
+    CheckpointError,
     Encode,
     Encoder,
     Features,
@@ -102,6 +103,15 @@ class Brightness(Encoder):
             return means
 
         return lambda batch: [one(inputs) for inputs in batch]
+
+
+class Unloadable(Brightness):
+    """Has no weights."""
+
+    name: ClassVar[str] = "unloadable"
+
+    def load(self, device: str, dtype: str) -> Encode:
+        raise CheckpointError("no weights")
 
 
 class Shout(Preprocessor):
@@ -198,7 +208,7 @@ class Centroid(Fusion):
 
 @hookimpl
 def encoders() -> list[type[Encoder]]:
-    return [Letters, Loudness, Brightness, Both]
+    return [Letters, Loudness, Brightness, Unloadable, Both]
 
 
 @hookimpl

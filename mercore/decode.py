@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -9,6 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import soxr
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
@@ -39,11 +41,11 @@ def read_audio(path: str, rate: int) -> Waveform:
         track.codec_context.thread_count = 1  # files are decoded side by side already
         native = track.rate
         parts = list(_mono(container, native))
-        expected = _seconds(track.duration, track.time_base)
+        expected = _duration(track)
     samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    _check_whole(path, "audio", len(samples) / native, expected)
     if not len(samples):
         raise InputError(f"{path}: the audio track is empty")
-    _check_whole(path, "audio", len(samples) / native, expected)
     if not samples.any():
         raise InputError(f"{path}: the audio is silent (every sample is zero)")
     return resample(Waveform(samples, native), rate)
@@ -68,6 +70,9 @@ def read_frames(path: str, spec: Video) -> Frames:
         track = container.streams.video[0]
         shown = (packet for packet in container.demux(track) if not packet.is_discard)
         times = np.sort([_seconds(p.pts, p.time_base) for p in shown if p.pts is not None])
+        expected = track.frames  # 0 where the container does not say
+    if len(times) < 0.9 * expected:
+        raise InputError(f"{path}: the video is cut short: {len(times)} of {expected} frames")
     if not len(times):
         raise InputError(f"{path}: the video track has no frames")
     wanted = sample_times(times - times[0], spec)
@@ -109,12 +114,15 @@ def read_text(path: str) -> Text:
 
 @contextmanager
 def _open(path: str) -> Iterator[InputContainer]:
+    problem = "cannot be read as media"
     try:
         with av.open(path) as container:
+            problem = "is damaged or cut short"
+            _check_riff(path)
             yield container
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: cannot be read as media: {reason}") from error
+        raise InputError(f"{path}: {problem}: {reason}") from error
 
 
 def _mono(container: InputContainer, rate: int) -> Iterator[FloatArray]:
@@ -123,6 +131,26 @@ def _mono(container: InputContainer, rate: int) -> Iterator[FloatArray]:
     for frame in container.decode(audio=0):
         for planar in converter.resample(frame):
             yield planar.to_ndarray().mean(axis=0, dtype=np.float32)  # (channels, n) -> (n,)
+
+
+def _check_riff(path: str) -> None:
+    """Compare a WAV or AVI with the size it declares: FFmpeg takes the rest of it for the whole."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    declared = int.from_bytes(head[4:], "little")
+    # A writer that could not go back to fill in the size leaves 0 or the largest number.
+    if head[:4] == b"RIFF" and 0 < declared < 0xFFFFFFFF and os.path.getsize(path) < 0.9 * declared:
+        raise InputError(f"{path}: cut short: {os.path.getsize(path)} of {declared + 8} bytes")
+
+
+def _duration(track: AudioStream) -> float:
+    """Return the seconds the container declares, 0 where it does not say."""
+    if track.duration:
+        return _seconds(track.duration, track.time_base)
+    # Matroska keeps it as a tag: 00:00:03.064000000
+    hours, _, rest = track.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    return 3600 * float(hours) + 60 * float(minutes) + float(seconds) if seconds else 0.0
 
 
 def _check_whole(path: str, what: str, found: float, expected: float) -> None:

@@ -143,12 +143,16 @@ def _in_order(nodes: Mapping[str, Node], work: Work, count: int) -> dict[str, Ou
     """Return the outcome of each node, `count` at once, each after those it reads."""
     order = TopologicalSorter({name: nodes[name].upstream(nodes) for name in nodes})
     order.prepare()
+    ready: list[str] = []
     outcomes: dict[str, Outcome] = {}
     running: dict[Future[Outcome], str] = {}
     with ThreadPoolExecutor(count, thread_name_prefix="extract") as pool:
         try:
             while order.is_active():
-                for name in order.get_ready():
+                ready += order.get_ready()
+                ready.sort(key=lambda name: _height(name, nodes))
+                while ready and len(running) < count:
+                    name = ready.pop()
                     running[pool.submit(_Extraction(nodes[name], work).run)] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     name = running.pop(future)
@@ -159,6 +163,12 @@ def _in_order(nodes: Mapping[str, Node], work: Work, count: int) -> dict[str, Ou
             pool.shutdown(cancel_futures=True)
             raise
     return outcomes
+
+
+def _height(name: str, nodes: Mapping[str, Node]) -> int:
+    """Return the length of the longest chain of nodes that waits for this one."""
+    readers = [node.name for node in nodes.values() if name in node.upstream(nodes)]
+    return 1 + max((_height(reader, nodes) for reader in readers), default=0)
 
 
 def needed(pipeline: Pipeline, names: Iterable[str] = ()) -> list[Node]:

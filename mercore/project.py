@@ -29,7 +29,7 @@ from mercore.report import build, render
 from mercore.results import BranchResult, ManifestResult, Result
 from mercore.status import feature_results
 from mercore.store import Store
-from mercore.threads import cores, limited
+from mercore.threads import limited
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ class Project:
         folds = branches.assign_folds(data, content.folds, content.seed, self.pipeline.classes)
         self.folder.save_folds(self.manifest.samples, folds)
         self.watch.start("branches", len(stale))
-        with limited(cores()):
+        # One thread: the steps of a fusion are too small to share, and the sums of its products
+        # come out the same on any number of cores.
+        with limited(1):
             for name in stale:
                 self._train(self.pipeline.branches[name], keys[name], data, folds)
                 self.watch.advance("branches", 1, 0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import wave
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from toy_clips import write_mp4, write_samples, write_wav
@@ -111,7 +112,6 @@ def test_what_cannot_be_used_is_said_to_be_so(tmp_path: Path) -> None:
 
 
 def test_media_that_is_cut_short_is_refused(tmp_path: Path) -> None:
-    import av
 
     whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
     with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:
@@ -126,3 +126,21 @@ def test_media_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     assert len(read_frames(str(whole), Video()).times) == 40
     with pytest.raises(InputError, match=r"cut short|cannot be read"):
         read_frames(str(cut), Video())
+
+
+@pytest.mark.parametrize("container", ["wav", "mkv", "mp4", "flac", "avi"])
+def test_audio_that_is_cut_short_is_refused(tmp_path: Path, container: str) -> None:
+    whole, cut = tmp_path / f"whole.{container}", tmp_path / f"cut.{container}"
+    codec = {"wav": "pcm_s16le", "flac": "flac", "avi": "pcm_s16le"}.get(container, "aac")
+    noise = np.random.default_rng(0).integers(-9_000, 9_000, (1, 48_000), dtype=np.int16)
+    options = {"movflags": "faststart"} if container == "mp4" else {}
+    with av.open(str(whole), "w", options=options) as writing:
+        track = writing.add_stream(codec, rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(noise, format="s16", layout="mono")
+        frame.rate = 16_000
+        writing.mux(track.encode(frame))
+        writing.mux(track.encode(None))
+    assert read_audio(str(whole), 16_000).seconds == pytest.approx(3.0, abs=0.1)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(InputError, match="cut short"):
+        read_audio(str(cut), 16_000)

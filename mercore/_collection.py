@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from mercore._compact import check, clean, publish_base
 from mercore._documents import decoded, encoded
 from mercore._files import Files
-from mercore._parts import Array, Entry, Part, Row
+from mercore._parts import Array, Entry, Part, Row, RowType
 from mercore._segments import CommitKeys, SegmentWriter
 from mercore._view import ATTEMPTS, View, load_view, read_rows
 from mercore.components import IntArray
@@ -92,10 +92,14 @@ class Collection:
         return self.identity.created
 
     @property
+    def rows(self) -> RowType | None:
+        """What every row is; None where there are none."""
+        return (self._view or self._refresh()).rows
+
+    @property
     def dim(self) -> int | None:
         """The width of ``(rows, dim)`` samples; None for other rows, and where there are none."""
-        rows = (self._view or self._refresh()).rows
-        return rows.shape[0] if rows and len(rows.shape) == 1 else None
+        return self.rows.shape[0] if self.rows and len(self.rows.shape) == 1 else None
 
     def entries(self) -> Mapping[str, Entry]:
         """Return what is known of each sample, failed ones too, in the order of first commit."""

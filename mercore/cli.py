@@ -67,9 +67,6 @@ _FILES = [
 ]
 _MACHINE = [
     click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
-    click.option(
-        "--dtype", default="float32", type=click.Choice(["float32", "float16", "bfloat16"])
-    ),
     click.option("--batch", default=1.0, metavar="X", help="Scale the batches: 2 is twice as big."),
     click.option("--threads", default=2, metavar="N", help="Threads that decode ahead."),
     click.option(

@@ -27,7 +27,6 @@ class Machine:
 
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
-    dtype: str = "float32"
     batch: float = 1.0
     """Scales how much media one batch holds."""
     threads: int = 2
@@ -208,7 +207,7 @@ class _Extraction:
         began = time.perf_counter()
         machine, component = self.work.machine, self.node.component
         self.work.watch.start(self.node.name, len(todo))
-        function = component.load(machine.chosen_device(), machine.dtype)
+        function = component.load(machine.chosen_device(), self.node.dtype)
         self.seconds.load = time.perf_counter() - began
         reader = Reader(self.node, self.work.pipeline, self.work.store, self.work.sources)
         with reader.ahead(todo, machine.threads) as items:

@@ -23,7 +23,7 @@ from mercore.document import Key, Mistake
 from mercore.errors import MercoreError, did_you_mean
 from mercore.media import Audio, Spec, Video, Words
 from mercore.plugins import Plugins
-from mercore.registry import Branch, Registry, StreamUse, Use
+from mercore.registry import Branch, FeatureUse, Registry, StreamUse, Use
 
 C = TypeVar("C", bound=Component)
 
@@ -43,6 +43,7 @@ class Node:
     fingerprint: str
     origin: str
     """The distribution that provides the component, and its version."""
+    dtype: str = "float32"
     frames: bool = False
 
     def upstream(self, among: Mapping[str, Node]) -> list[str]:
@@ -114,12 +115,13 @@ class _Resolver:
         if self.mistakes or ensemble is None:
             raise self.registry.error(self.mistakes)
         for name in order:
-            self.nodes[name] = self._node(name, preprocessors[name], wiring[name])
+            use = self.content.streams[name]
+            self.nodes[name] = self._node(name, preprocessors[name], wiring[name], use)
         return Pipeline(
             self.registry,
             dict(self.nodes),
             {
-                name: self._node(name, part, features[name], self.content.features[name].frames)
+                name: self._node(name, part, features[name], self.content.features[name])
                 for name, part in encoders.items()
             },
             {name: branch for name, branch in branches.items() if branch},
@@ -191,7 +193,7 @@ class _Resolver:
             return []
 
     def _node(
-        self, name: str, part: MediaComponent, wires: Mapping[str, str], frames: bool = False
+        self, name: str, part: MediaComponent, wires: Mapping[str, str], use: StreamUse
     ) -> Node:
         roots = sorted({root for stream in wires.values() for root in self._roots(stream)})
         sources: dict[str, JsonValue] = {
@@ -201,11 +203,18 @@ class _Resolver:
             }
             for given, stream in wires.items()
         }
-        decided_by: JsonValue = {"component": describe(part), "inputs": sources}
+        decided_by: JsonValue = {
+            "component": describe(part),
+            "inputs": sources,
+            "dtype": use.dtype,
+        }
         kind = "preprocessor" if isinstance(part, Preprocessor) else "encoder"
         provided = self.plugins.provided(kind, part.name)
         origin = f"{provided.distribution} {provided.version}"
-        return Node(name, part, wires, tuple(roots), fingerprint(decided_by), origin, frames)
+        frames = isinstance(use, FeatureUse) and use.frames
+        return Node(
+            name, part, wires, tuple(roots), fingerprint(decided_by), origin, use.dtype, frames
+        )
 
     def _roots(self, stream: str) -> tuple[str, ...]:
         return self.nodes[stream].roots if stream in self.nodes else (stream,)

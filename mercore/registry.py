@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -48,6 +48,9 @@ class StreamUse(Use):
     inputs: dict[Name, Name] = Field(
         default_factory=dict,
         description="Input name to stream; may be left out where both have one name.",
+    )
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        default="float32", description="What the component computes in; results are float32."
     )
 
 

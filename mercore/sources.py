@@ -28,6 +28,8 @@ class Sources:
 
     def unchanged(self, identity: str, sample: Sample, roots: Sequence[str]) -> bool:
         """Return whether the sample's files are those of a stored identity."""
+        if not identity:  # the file was gone when it was to be read
+            return False
         parts = identity.split(" ")
         return len(parts) == len(roots) and all(
             self._same(part, sample, root) for part, root in zip(parts, roots, strict=True)

@@ -28,14 +28,14 @@ from mercore._disk import LocalFiles
 from mercore._documents import Document, decoded, encoded
 from mercore._documents import group as group_document
 from mercore._files import Files
-from mercore._parts import Array, Entry, Row
+from mercore._parts import Array, Entry, Row, RowType
 from mercore.errors import StoreError, did_you_mean
 from mercore.media import FloatArray
 
 if TYPE_CHECKING:
     from mercore._dataset import SampleDataset
 
-__all__ = ["Collection", "Entry", "Feature", "Row", "Store"]
+__all__ = ["Collection", "Entry", "Feature", "Row", "RowType", "Store"]
 
 FORMAT = 1
 """Raise it when older versions cannot read the layout any more."""

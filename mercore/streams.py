@@ -25,7 +25,7 @@ def medium_name(spec: Spec) -> str:
     return type(spec).__name__.lower()
 
 
-def pack(media: object, spec: Spec) -> tuple[NDArray[Any], Record]:
+def pack(media: object, spec: Spec) -> tuple[NDArray[Any], dict[str, JsonValue]]:
     """Return the array to store and what the record must hold to read it back.
 
     Raises InputError when the medium is not of the kind that `spec` declares or is not finite.
@@ -36,15 +36,22 @@ def pack(media: object, spec: Spec) -> tuple[NDArray[Any], Record]:
     if isinstance(media, Waveform):
         return _pack_audio(media, spec)
     if isinstance(media, Frames):
-        times: list[JsonValue] = [round(float(time), 4) for time in media.times]
-        if not times or len(times) != len(media.pixels):
-            raise InputError(f"returned {len(media.pixels)} frames with {len(times)} times")
-        return media.pixels, {"times": times}
+        return media.pixels, {"times": _times(media)}
     assert isinstance(media, Text)
     return np.frombuffer(media.content.encode(), dtype=np.uint8), {}
 
 
-def _pack_audio(media: Waveform, spec: Spec) -> tuple[NDArray[Any], Record]:
+def _times(media: Frames) -> list[JsonValue]:
+    pixels = media.pixels
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or not len(pixels):
+        found = f"{pixels.dtype} {pixels.shape}"
+        raise InputError(f"returned pixels {found}, expected uint8 (frames, height, width, 3)")
+    if len(media.times) != len(pixels):
+        raise InputError(f"returned {len(pixels)} frames with {len(media.times)} times")
+    return [round(float(time), 4) for time in media.times]
+
+
+def _pack_audio(media: Waveform, spec: Spec) -> tuple[NDArray[Any], dict[str, JsonValue]]:
     assert isinstance(spec, Audio)
     if media.rate != spec.rate:
         raise InputError(f"returned audio at {media.rate} Hz, declared {spec.rate} Hz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from mercore.components import Encoder, Noted, Preprocessor, Record
+from mercore.components import Encoder, Noted, Preprocessor
 from mercore.errors import InputError
 from mercore.manifest import Sample
 from mercore.pipeline import Node, Pipeline, describe
 from mercore.reader import Item
 from mercore.sources import Sources
-from mercore.store import Collection, Row, Store
+from mercore.store import Collection, Row, RowType, Store
 from mercore.streams import medium_name, pack
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Target:
             group: store.create(group, node.name, node.fingerprint, header(node, pipeline))
             for group in groups(node)
         }
+        self._kinds = {group: part.rows for group, part in self._collections.items() if part.rows}
 
     def todo(self, samples: Sequence[Sample], sources: Sources, retry_failed: bool) -> list[Sample]:
         """Return the samples that are missing, whose files changed, or that are to be retried."""
@@ -91,21 +93,30 @@ class Target:
                 raise output
             value = output.value if isinstance(output, Noted) else output
             record = dict(output.record) if isinstance(output, Noted) else {}
+            json.dumps(record, allow_nan=False)  # a record that is no JSON fails its sample
             return {
-                group: Row(item.sample.id, array, item.source, {**record, **more})
+                group: Row(item.sample.id, self._alike(group, array), item.source, record | more)
                 for group, (array, more) in self._arrays(value).items()
             }
         except Exception as error:  # whatever went wrong with a sample is recorded with it
             failure = Row(item.sample.id, None, item.source, failed=_reason(error, item.sample))
             return dict.fromkeys(self._collections, failure)
 
-    def _arrays(self, value: object) -> dict[str, tuple[NDArray[Any], Record]]:
+    def _alike(self, group: str, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the array; raises InputError when its rows are not like those of the others."""
+        kind = RowType.of(array, self._who)
+        expected = self._kinds.setdefault(group, kind)
+        if kind != expected:
+            raise InputError(f"{self._who} returned {kind}, the samples before have {expected}")
+        return array
+
+    def _arrays(self, value: object) -> dict[str, tuple[NDArray[Any], dict[str, JsonValue]]]:
         component = self._node.component
         if isinstance(component, Preprocessor):
             return {"streams": pack(value, component.output)}
         matrix = self._checked(value)
         pooled = matrix.mean(axis=0, keepdims=True, dtype=np.float32)
-        arrays: dict[str, tuple[NDArray[Any], Record]] = {"features": (pooled, {})}
+        arrays: dict[str, tuple[NDArray[Any], dict[str, JsonValue]]] = {"features": (pooled, {})}
         if self._node.frames:
             arrays["frames"] = (_halved(matrix), {})
         return arrays
@@ -131,7 +142,8 @@ class Target:
 
     @property
     def _who(self) -> str:
-        return f"encoder {self._node.component.name!r}"
+        kind = "preprocessor" if self._node.kind == "stream" else "encoder"
+        return f"{kind} {self._node.component.name!r}"
 
 
 def groups(node: Node) -> tuple[str, ...]:
@@ -152,6 +164,7 @@ def header(node: Node, pipeline: Pipeline) -> dict[str, JsonValue]:
         "name": node.name,
         "fingerprint": node.fingerprint,
         "component": describe(component),
+        "dtype": node.dtype,
         "distribution": node.origin,
         "inputs": inputs,
         "created": datetime.now(UTC).isoformat(),

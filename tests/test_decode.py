@@ -136,6 +136,7 @@ def test_audio_that_is_cut_short_is_refused(tmp_path: Path, container: str) -> N
     options = {"movflags": "faststart"} if container == "mp4" else {}
     with av.open(str(whole), "w", options=options) as writing:
         track = writing.add_stream(codec, rate=16_000, layout="mono")
+        assert isinstance(track, av.AudioStream)
         frame = av.AudioFrame.from_ndarray(noise, format="s16", layout="mono")
         frame.rate = 16_000
         writing.mux(track.encode(frame))

@@ -302,3 +302,34 @@ def test_an_error_in_one_feature_ends_the_run(clips: Bench) -> None:
     clips.registry = WHOLE.replace("uses: brightness", "uses: unloadable")
     with pytest.raises(CheckpointError, match="no weights"):
         clips.run()
+
+
+def test_a_file_that_comes_back_is_extracted(clips: Bench) -> None:
+    manifest, pipeline = clips.manifest(), clips.pipeline()
+    (clips.folder / "b.wav").rename(clips.folder / "away.wav")
+    extract(pipeline, manifest, clips.store, Machine(device="cpu"))
+    entry = clips.store.collections("features")[1].entries()["b"]
+    assert "No such file" in str(entry.failed)
+    (clips.folder / "away.wav").rename(clips.folder / "b.wav")
+    assert clips.run()["sound"].failed == {}
+
+
+def test_a_sample_of_another_shape_fails_alone(clips: Bench) -> None:
+    import av
+
+    with av.open(str(clips.folder / "wide.mp4"), "w") as container:
+        video = container.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = 96, 48, "yuv420p"
+        picture = np.zeros((48, 96, 3), np.uint8)
+        container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode(None))
+    clips.rows["wide"] = "wide.mp4,,"
+    done = clips.run("faces")["faces"].failed
+    assert len(done) == 1
+    assert "the samples before have uint8 rows of shape" in next(iter(done.values()))
+
+
+def test_what_is_computed_in_is_part_of_the_fingerprint(texts: Bench) -> None:
+    exact = texts.run()["words"].node.fingerprint
+    texts.registry = TEXT_ONLY.replace("frames: true", "dtype: bfloat16")
+    assert texts.run()["words"].node.fingerprint != exact

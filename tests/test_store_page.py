@@ -318,7 +318,8 @@ def test_streams_headers_and_fingerprints_are_those_of_the_page(
     loud, soft = headers["streams/loud"], headers["streams/soft"]
     assert (loud["medium"], soft["spec"]) == ("words", "Audio(rate=16000)")
     text = {"stream": loud["fingerprint"], "spec": "Words()"}
-    decided = {"component": headers["features/words"]["component"], "inputs": {"text": text}}
+    component = headers["features/words"]["component"]
+    decided = {"component": component, "inputs": {"text": text}, "dtype": "float32"}
     canonical = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     expected = hashlib.sha256(canonical.encode()).hexdigest()[:12]
     assert headers["features/words"]["inputs"] == {"text": loud["fingerprint"]}

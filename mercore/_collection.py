@@ -162,6 +162,13 @@ class Collection:
         self._retried(self._refresh(), lambda view: publish_base(self._files, view))
         clean(self._files, self._refresh().pointer)
 
+    def tidy(self) -> None:
+        """Compact where segments hold a fifth of the samples, or there are a thousand of them."""
+        view = self._refresh()
+        loose = [len(part.ids) for part in view.parts if part.folder.startswith("seg/")]
+        if sum(loose) * 5 >= len(view.where) or len(loose) >= 1000:
+            self.compact()
+
     def verify(self) -> None:
         """Compare all rows with their checksums; all damaged files are one StoreError."""
         self._retried(self._refresh(), lambda view: check(self._files, view))

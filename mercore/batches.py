@@ -95,7 +95,8 @@ def _is_fatal(error: Exception) -> bool:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    # torch.cuda.OutOfMemoryError is a RuntimeError; its CPU allocator raises a plain one.
+    # torch raises a RuntimeError: the first text is CUDA's, the others are the CPU allocator's.
+    said = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "memory" in str(error).lower()
+        isinstance(error, RuntimeError) and any(text in str(error).lower() for text in said)
     )

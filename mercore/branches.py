@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mercore.components import Features, IntArray, Labelled, Weights
-from mercore.errors import RunError
+from mercore.errors import PluginError, RunError
 from mercore.manifest import TRAIN, Manifest, Sample
 from mercore.media import FloatArray
 from mercore.metrics import waf
@@ -43,6 +43,13 @@ class Dataset:
         whole: NDArray[np.bool_] = np.all([self.present[name] for name in names], axis=0)
         return whole
 
+    def filled(self, means: Features, index: NDArray[np.bool_]) -> Features:
+        """Return the features of some samples, the mean in place of what one lacks."""
+        return {
+            name: np.where(self.present[name][index, None], self.features[name][index], mean)
+            for name, mean in means.items()
+        }
+
     def rows(self, names: Sequence[str], index: NDArray[np.bool_]) -> Features:
         """Return the named features of some samples."""
         return {name: self.features[name][index] for name in names}
@@ -54,11 +61,13 @@ class Trained:
 
     weights: tuple[Weights, ...]
     """One for each fold."""
+    means: tuple[Features, ...]
+    """One for each fold: ``(1, dim)`` a feature, which stands in for what a sample lacks."""
     probabilities: FloatArray
     """``(samples, classes)``: out-of-fold where trained on, the mean of the folds elsewhere."""
     fold_waf: tuple[float, ...]
-    zero_filled: int
-    """Samples predicted with zeros in place of a feature they lack."""
+    filled: int
+    """Samples predicted with the training mean in place of a feature they lack."""
     seconds: float
 
 
@@ -102,6 +111,18 @@ def _matrix(
     return matrix, present
 
 
+def check_trainable(labels: IntArray, folds: int, classes: Sequence[str]) -> None:
+    """Raise RunError unless the labels of the train split allow so many folds."""
+    found = sorted({int(label) for label in labels if label >= 0})
+    count = int((labels >= 0).sum())
+    if count < folds or len(found) < 2:
+        names = ", ".join(classes[index] for index in found) or "none"
+        raise RunError(
+            f"{count} labelled train samples of the classes {names}: "
+            f"{folds} folds need at least {folds} samples and two classes"
+        )
+
+
 def assign_folds(data: Dataset, folds: int, seed: int, classes: Sequence[str]) -> IntArray:
     """Return ``(samples,)``: the stratified fold of each training sample, -1 for the others.
 
@@ -111,13 +132,7 @@ def assign_folds(data: Dataset, folds: int, seed: int, classes: Sequence[str]) -
     from sklearn.model_selection import StratifiedKFold
 
     order = np.array(sorted(np.flatnonzero(data.trainable), key=lambda i: data.samples[i].id))
-    found = sorted(set(data.labels[order].tolist())) if len(order) else []
-    if len(order) < folds or len(found) < 2:
-        names = ", ".join(classes[index] for index in found) or "none"
-        raise RunError(
-            f"{len(order)} labelled train samples of the classes {names}: "
-            f"{folds} folds need at least {folds} samples and two classes"
-        )
+    check_trainable(data.labels[data.trainable], folds, classes)
     assigned = np.full(len(data.samples), -1, np.int64)
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -137,27 +152,44 @@ def train(
 ) -> Trained:
     """Return the branch cross-validated: one fit a fold, each fold validated on its own part.
 
-    Samples that lack a feature are not trained on; they are predicted with zeros in its place.
+    Samples that lack a feature are not trained on; they are predicted with its mean over the
+    fold's training samples in its place.
     """
     began = time.perf_counter()
     names = branch.features
     complete = data.complete(names)
     probabilities = np.zeros((len(data.samples), classes), np.float32)
-    weights, scores = [], []
+    weights, means, scores = [], [], []
     count = int(folds.max()) + 1
     for fold in range(count):
         fitted = (folds >= 0) & (folds != fold) & complete
         held_out = folds == fold
         valid = held_out & complete
         weights.append(_fit(branch, data, fitted, valid, classes, device, seed + fold))
+        means.append({name: data.features[name][fitted].mean(0, keepdims=True) for name in names})
         predict = branch.fusion.load(weights[-1], device)
         for rows, share in ((held_out, 1.0), (folds < 0, 1.0 / count)):
             if rows.any():
-                probabilities[rows] += share * predict(data.rows(names, rows))
+                table = predict(data.filled(means[-1], rows))
+                probabilities[rows] += share * checked(table, int(rows.sum()), classes, branch)
         scores.append(_score(data, probabilities, valid, classes))
-    zero_filled = int((~complete).sum())
+    filled = int((~complete).sum())
     seconds = time.perf_counter() - began
-    return Trained(tuple(weights), probabilities, tuple(scores), zero_filled, seconds)
+    return Trained(tuple(weights), tuple(means), probabilities, tuple(scores), filled, seconds)
+
+
+def checked(table: FloatArray, samples: int, classes: int, branch: BranchNode) -> FloatArray:
+    """Return a fusion's probabilities; raises PluginError when they are none."""
+    problem = ""
+    if table.shape != (samples, classes):
+        problem = f"shape {table.shape}, expected {(samples, classes)}"
+    elif not np.isfinite(table).all():
+        problem = "NaN or infinite probabilities"
+    elif np.abs(table.sum(axis=1) - 1).max() > 1e-3 or table.min() < 0:
+        problem = "rows that are no probabilities: they must be >= 0 and sum to 1"
+    if problem:
+        raise PluginError(f"branch {branch.name!r}: fusion {branch.fusion.name!r} gave {problem}")
+    return table
 
 
 def _fit(
@@ -181,5 +213,5 @@ def _score(
     data: Dataset, probabilities: FloatArray, rows: NDArray[np.bool_], classes: int
 ) -> float:
     if not rows.any():
-        return 0.0
+        return float("nan")
     return waf(data.labels[rows], probabilities[rows].argmax(axis=1), classes)

@@ -119,7 +119,7 @@ def _snapshot(
     """Return the folder of the snapshot; None where it is not cached, or nothing could look."""
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     except ImportError:
         return None
     allow = list(patterns) if patterns else None
@@ -131,6 +131,8 @@ def _snapshot(
         if local:
             return None
         raise
+    except HFValidationError as error:
+        raise CheckpointError(f"checkpoint {repo!r} is neither a path nor a hub id") from error
 
 
 def _missing(folder: Path, wanted: Sequence[str]) -> list[str]:

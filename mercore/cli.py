@@ -67,10 +67,26 @@ _FILES = [
 ]
 _MACHINE = [
     click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
-    click.option("--batch", default=1.0, metavar="X", help="Scale the batches: 2 is twice as big."),
-    click.option("--threads", default=2, metavar="N", help="Threads that decode ahead."),
     click.option(
-        "--parallel", default=0, metavar="N", help="Features at once; 0: two on a CPU, else one."
+        "--batch",
+        default=1.0,
+        type=click.FloatRange(0.01, 1000),
+        metavar="X",
+        help="Scale the batches: 2 is twice as big.",
+    ),
+    click.option(
+        "--threads",
+        default=2,
+        type=click.IntRange(1),
+        metavar="N",
+        help="Threads that decode ahead.",
+    ),
+    click.option(
+        "--parallel",
+        default=0,
+        type=click.IntRange(0),
+        metavar="N",
+        help="Features at once; 0: two on a CPU, else one.",
     ),
 ]
 _RETRY = click.option("--retry-failed", is_flag=True, help="Try samples that failed before again.")
@@ -85,11 +101,13 @@ def _with(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command]
     return add
 
 
-def _project(files: dict[str, str], machine: dict[str, Any], watch: Any = None) -> Project:
+def _project(
+    files: dict[str, str], machine: dict[str, Any], watch: Any = None, *, create: bool = False
+) -> Project:
     from mercore.extract import Machine
     from mercore.project import Project
 
-    return Project.open(**files, machine=Machine(**machine), watch=watch)
+    return Project.open(**files, machine=Machine(**machine), watch=watch, create=create)
 
 
 def _split(options: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
@@ -148,7 +166,7 @@ def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options
     from mercore.progress import Bars
 
     with Bars() as bars:
-        project = _project(*_split(options), bars)
+        project = _project(*_split(options), bars, create=True)
         outcomes = project.extract(names, retry_failed=retry_failed)
     about = show.extracted(outcomes)
     _print_json(about) if as_json else show.print_extracted(about)
@@ -224,18 +242,24 @@ def report(as_json: bool, **files: str) -> None:
 @_with([*_FILES, *_MACHINE, _RETRY, _json])
 def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract, train, vote and report; what is done and unchanged is not done again."""
+    from dataclasses import replace
+
     from mercore import show
     from mercore.progress import Bars
 
     with Bars() as bars:
-        project = _project(*_split(options), bars)
+        project = _project(*_split(options), bars, create=True)
+        project.check_trainable()  # before the hours that extraction may take
         outcomes = project.extract(retry_failed=retry_failed)
-        trained = project.train()
+    extracted = show.extracted(outcomes)
+    if not as_json:
+        show.print_extracted(extracted)
+    with Bars() as bars:
+        trained = replace(project, watch=bars).train()
     content, page = project.report()
     if as_json:
-        _print_json({"extracted": show.extracted(outcomes), "trained": trained, "report": content})
+        _print_json({"extracted": extracted, "trained": trained, "report": content})
     else:
-        show.print_extracted(show.extracted(outcomes))
         show.print_report(content, page)
     _exit(outcomes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -11,7 +12,7 @@ from threading import Event
 from typing import Protocol
 
 from mercore.batches import Batch, apply, in_batches
-from mercore.errors import RegistryError, did_you_mean
+from mercore.errors import InputError, RegistryError, RunError, did_you_mean
 from mercore.manifest import Manifest, Sample
 from mercore.pipeline import Node, Pipeline
 from mercore.reader import Reader
@@ -19,6 +20,8 @@ from mercore.sources import Sources
 from mercore.store import Store
 from mercore.target import Target
 from mercore.threads import cores, limited
+
+_STREAK = 20  # samples in a row that fail for no reason of their own: the machine is at fault
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,10 @@ class Machine:
     parallel: int = 0
     """Streams and features extracted at once; 0 is two on a CPU with the cores for it, else one."""
 
+    def __post_init__(self) -> None:
+        if not self.batch > 0:
+            raise RunError(f"batch {self.batch!r}: expected a number above 0")
+
     def at_once(self) -> int:
         """Return how many streams and features are extracted at once."""
         if self.parallel:
@@ -42,19 +49,26 @@ class Machine:
 
     def chosen_device(self) -> str:
         """Return the device, with ``auto`` resolved to the first GPU or the CPU."""
-        if self.device != "auto":
-            return self.device
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise RunError(f"device {self.device!r}: expected auto, cpu, cuda or cuda:N")
+        if self.device == "cpu":
+            return "cpu"
         try:
             import torch
+
+            found = torch.cuda.is_available()
         except ImportError:
-            return "cpu"
-        return "cuda" if torch.cuda.is_available() else "cpu"
+            found = False
+        if self.device != "auto" and not found:
+            raise RunError(f"device {self.device!r}: torch finds no CUDA device; use --device cpu")
+        return self.device if self.device != "auto" else "cuda" if found else "cpu"
 
 
 @dataclass
 class Seconds:
     """Where the time went: wall clock, and the parts of it."""
 
+    samples: int = 0
     wall: float = 0.0
     load: float = 0.0
     """Time the component took to load, imports included."""
@@ -177,6 +191,8 @@ def needed(pipeline: Pipeline, names: Iterable[str] = ()) -> list[Node]:
     wanted: set[str] = set()
     while waiting:
         name = waiting.pop()
+        if name in wanted:
+            continue
         if name not in known:
             hint = did_you_mean(name, known)
             raise RegistryError(f"the registry has no stream or feature called {name!r}{hint}")
@@ -193,10 +209,11 @@ class _Extraction:
         self.work = work
         self.target = Target(node, work.pipeline, work.store)
         self.seconds = Seconds()
+        self.streak = 0
 
     def run(self) -> Outcome:
         samples = self.work.samples
-        todo = self.target.todo(samples, self.work.sources, self.work.retry_failed)
+        todo = self.target.todo(samples, self.work.store, self.work.sources, self.work.retry_failed)
         if todo and not self.work.stop.is_set():
             self._extract(todo)
         self.target.mark(self.work.store)
@@ -210,14 +227,17 @@ class _Extraction:
         function = component.load(machine.chosen_device(), self.node.dtype)
         self.seconds.load = time.perf_counter() - began
         reader = Reader(self.node, self.work.pipeline, self.work.store, self.work.sources)
-        with reader.ahead(todo, machine.threads) as items:
-            for batch in in_batches(items, component.budget * machine.batch):
-                self._batch(function, batch)
-                if self.work.stop.is_set():
-                    return
-        self.seconds.wait = reader.waited
-        self.seconds.wall = time.perf_counter() - began
-        self.target.finish(len(todo), self.seconds)
+        try:
+            with reader.ahead(todo, machine.threads) as items:
+                for batch in in_batches(items, component.budget * machine.batch):
+                    self._batch(function, batch)
+                    if self.work.stop.is_set():
+                        return
+        finally:
+            self.seconds.wait = reader.waited
+            self.seconds.wall = time.perf_counter() - began
+            self.target.note(self.seconds)
+        self.target.tidy()
 
     def _batch(self, function: Callable[..., Sequence[object]], batch: Batch) -> None:
         """Encode one batch and commit it; a sample that cannot be used fails alone."""
@@ -225,9 +245,23 @@ class _Extraction:
         readable = [item for item in batch if item.error is None]
         results = iter(apply(function, [item.inputs for item in readable]))
         outputs = [item.error or next(results) for item in batch]
+        self._check_streak(outputs)
         encoded = time.perf_counter()
         failed = self.target.commit(batch, outputs)
         self.seconds.decode += sum(item.seconds for item in batch)
         self.seconds.encode += encoded - began
         self.seconds.write += time.perf_counter() - encoded
+        self.seconds.samples += len(batch)
         self.work.watch.advance(self.node.name, len(batch), failed)
+
+    def _check_streak(self, outputs: Sequence[object]) -> None:
+        """Raise RunError when sample after sample fails for a reason that is not its own."""
+        for output in outputs:
+            unexpected = isinstance(output, Exception) and not isinstance(output, InputError)
+            self.streak = self.streak + 1 if unexpected else 0
+            if self.streak >= _STREAK:
+                raise RunError(
+                    f"{self.node.name}: {self.streak} samples in a row failed, the last with "
+                    f"{type(output).__name__}: {output}; mend that and run again with "
+                    "--retry-failed"
+                )

@@ -29,6 +29,7 @@ class RunFolder:
 
         folds.csv                       id, fold: which fold validates a training sample
         branches/NAME/fold0.safetensors weights, one file a fold
+        branches/NAME/mean0.safetensors means of the features, for samples that lack one
         branches/NAME/probabilities.csv id and one column a class, in the order of the manifest
         branches/NAME/branch.json       what it was made from and its scores; written last
         predictions.csv                 the decision of the ensemble
@@ -41,8 +42,10 @@ class RunFolder:
         """Return branch.json when the branch is complete and was made from `key`, else None."""
         try:
             about: dict[str, Any] = json.loads(self._branch(name, "branch.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
+        except OSError as error:
+            raise RunError(f"cannot read the run folder {self.path}: {error.strerror}") from error
         return about if about.get("key") == key else None
 
     def save_branch(
@@ -56,16 +59,18 @@ class RunFolder:
         """Write the branch; branch.json last, so that a torn one is trained again."""
         from safetensors.numpy import save
 
-        self._branch(name, "branch.json").unlink(missing_ok=True)
+        replace(self._branch(name, "branch.json"), b"{}\n")
         for fold, weights in enumerate(trained.weights):
             arrays = {key: np.ascontiguousarray(array) for key, array in weights.items()}
             replace(self._branch(name, f"fold{fold}.safetensors"), save(arrays))
+            means = {key: np.ascontiguousarray(mean) for key, mean in trained.means[fold].items()}
+            replace(self._branch(name, f"mean{fold}.safetensors"), save(means))
         table = zip(ids, trained.probabilities.tolist(), strict=True)
         rows = ([identifier, *row] for identifier, row in table)
         self._csv(f"branches/{name}/probabilities.csv", ["id", *classes], rows)
         scores: dict[str, JsonValue] = {
-            "fold_waf": list(trained.fold_waf),
-            "zero_filled": trained.zero_filled,
+            "fold_waf": [None if score != score else score for score in trained.fold_waf],
+            "filled": trained.filled,
             "seconds": trained.seconds,
         }
         replace(self._branch(name, "branch.json"), _json({**about, **scores}))
@@ -77,9 +82,9 @@ class RunFolder:
             with path.open(encoding="utf-8", newline="") as file:
                 rows = {row[0]: row[1:] for row in csv.reader(file)}
             table = np.array([rows[identifier] for identifier in ids], np.float32)
+            return table.reshape(len(ids), classes)
         except (OSError, KeyError, ValueError) as error:
             raise RunError(f"{path}: not the table of this manifest; run `mer train`") from error
-        return table.reshape(len(ids), classes)
 
     def weights(self, name: str) -> list[Weights]:
         """Return the branch's weights, one mapping a fold."""

@@ -115,8 +115,8 @@ def _is_json(path: Path) -> bool:
 
 def _csv_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(lines, strict=True)
-    _check_header(path, reader.fieldnames or [])
     try:
+        _check_header(path, reader.fieldnames or [])
         for row in reader:
             if None in row:
                 raise ManifestError(
@@ -169,7 +169,11 @@ def _mistakes(
         yield f"id {identifier!r} is already on line {seen[identifier]}"
     if split not in (TRAIN, UNLABELLED) and not _TEST.fullmatch(split):
         known = (TRAIN, UNLABELLED, "test")
-        yield f"split {split!r}: expected train, unlabelled or test*{did_you_mean(split, known)}"
+        hint = did_you_mean(split, known)
+        yield (
+            f"split {split!r}: expected train, unlabelled, or test and any letters, digits "
+            f"and '_'{hint}"
+        )
     if label and label not in classes:
         hint = did_you_mean(label, classes) or f"; the classes are {', '.join(classes)}"
         yield f"label {label!r} is not a class of the registry{hint}"

@@ -46,6 +46,9 @@ class Text:
     content: str
 
 
+REVISION = 1
+"""Raise it when decoding, resampling or pooling gives other numbers than before."""
+
 Media = Waveform | Frames | Text
 
 

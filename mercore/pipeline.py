@@ -21,7 +21,7 @@ from mercore.components import (
 )
 from mercore.document import Key, Mistake
 from mercore.errors import MercoreError, did_you_mean
-from mercore.media import Audio, Spec, Video, Words
+from mercore.media import REVISION, Audio, Spec, Video, Words
 from mercore.plugins import Plugins
 from mercore.registry import Branch, FeatureUse, Registry, StreamUse, Use
 
@@ -63,6 +63,8 @@ class BranchNode:
     name: str
     features: tuple[str, ...]
     fusion: Fusion
+    origin: str
+    """The distribution that provides the fusion, and its version."""
 
 
 @dataclass(frozen=True)
@@ -116,17 +118,25 @@ class _Resolver:
             raise self.registry.error(self.mistakes)
         for name in order:
             use = self.content.streams[name]
-            self.nodes[name] = self._node(name, preprocessors[name], wiring[name], use)
-        return Pipeline(
-            self.registry,
-            dict(self.nodes),
-            {
-                name: self._node(name, part, features[name], self.content.features[name])
-                for name, part in encoders.items()
-            },
-            {name: branch for name, branch in branches.items() if branch},
-            ensemble,
-        )
+            self._add_node(("streams", name), preprocessors[name], wiring[name], use)
+        streams, self.nodes = self.nodes, dict(self.nodes)
+        for name, part in encoders.items():
+            self._add_node(("features", name), part, features[name], self.content.features[name])
+        if self.mistakes:
+            raise self.registry.error(self.mistakes)
+        nodes = {name: node for name, node in self.nodes.items() if name not in streams}
+        trained = {name: branch for name, branch in branches.items() if branch}
+        return Pipeline(self.registry, streams, nodes, trained, ensemble)
+
+    def _add_node(
+        self, key: tuple[str, str], part: MediaComponent, wires: dict[str, str], use: StreamUse
+    ) -> None:
+        if not all(stream in self.nodes or stream in _ROOTS for stream in wires.values()):
+            return  # what it reads is wrong, and reported
+        try:
+            self.nodes[key[1]] = self._node(key[1], part, wires, use)
+        except MercoreError as error:  # a checkpoint that is not there, most often
+            self._add(key, str(error))
 
     def _components(
         self, section: str, uses: Mapping[str, StreamUse], base: type[C]
@@ -148,7 +158,9 @@ class _Resolver:
         options = {**(common.with_ if same else {}), **branch.with_}
         use = Use.model_validate({"uses": branch.uses or common.uses, "with": options})
         fusion = self._build(("branches", name), use, Fusion)
-        return BranchNode(name, branch.features, fusion) if fusion else None
+        if fusion is None:
+            return None
+        return BranchNode(name, branch.features, fusion, self._origin("fusion", fusion))
 
     def _wire(
         self, key: Key, use: StreamUse, part: MediaComponent, kinds: Mapping[str, type[Spec]]
@@ -161,7 +173,11 @@ class _Resolver:
                 self._add((*key, "inputs", given), f"{part.name!r} has no such input{hint}")
         for name, spec in part.needs().items():
             stream = use.inputs.get(name, name)
-            if name in use.inputs or stream in kinds:
+            # An optional column of the manifest is read only when it is asked for by name.
+            implied = stream in self.content.streams or (
+                stream in _ROOTS and name not in part.optional
+            )
+            if name in use.inputs or implied:
                 wires[name] = stream
                 self._check_kind((*key, "inputs", name), stream, spec, kinds)
             elif name not in part.optional:
@@ -204,17 +220,21 @@ class _Resolver:
             for given, stream in wires.items()
         }
         decided_by: JsonValue = {
+            "media": REVISION,
             "component": describe(part),
             "inputs": sources,
             "dtype": use.dtype,
         }
         kind = "preprocessor" if isinstance(part, Preprocessor) else "encoder"
-        provided = self.plugins.provided(kind, part.name)
-        origin = f"{provided.distribution} {provided.version}"
+        origin = self._origin(kind, part)
         frames = isinstance(use, FeatureUse) and use.frames
         return Node(
             name, part, wires, tuple(roots), fingerprint(decided_by), origin, use.dtype, frames
         )
+
+    def _origin(self, kind: str, component: Component) -> str:
+        provided = self.plugins.provided(kind, component.name)
+        return f"{provided.distribution} {provided.version}"
 
     def _roots(self, stream: str) -> tuple[str, ...]:
         return self.nodes[stream].roots if stream in self.nodes else (stream,)

@@ -119,7 +119,7 @@ class Plugins:
         known = [key[1] for key in self._provided if key[0] == kind]
         other = [key[0] for key in self._provided if key[1] == name]
         hint = f"; {name!r} is {_article(other[0])}" if other else did_you_mean(name, known)
-        aside = "; " + "; ".join(map(str, self.broken)) if self.broken and not hint else ""
+        aside = "; " + "; ".join(map(str, self.broken)) if self.broken else ""
         raise PluginError(
             f"no {kind} is called {name!r}{hint}{aside}"
             + ("" if hint else "; `mer plugins` lists what is installed")
@@ -134,15 +134,29 @@ class Plugins:
         component = self.provided(kind, uses).component
         values: dict[str, Any] = dict(options)
         for field, nested in _component_fields(component).items():
-            value = values.get(field)
-            if isinstance(value, Mapping) and "uses" in value:
-                values[field] = self.build(nested, str(value["uses"]), value.get("with") or {})
+            if isinstance(values.get(field), Mapping):
+                values[field] = self._build_option(nested, f"{uses}: with.{field}", values[field])
         try:
             built = component(**values)
         except ValidationError as error:
             raise RegistryError(_option_mistakes(uses, component, error)) from error
         assert isinstance(built, base)  # checked when it was registered
         return built
+
+    def _build_option(self, base: type[Component], where: str, given: Mapping[str, Any]) -> Any:
+        if problem := _unfit(given):
+            raise RegistryError(f"{where}: {problem}")
+        return self.build(base, given["uses"], given.get("with") or {})
+
+
+def _unfit(given: Mapping[str, Any]) -> str:
+    """Return what is wrong with ``{uses: NAME, with: {...}}``, or ``""``."""
+    for key in given:
+        if key not in ("uses", "with"):
+            return f"unknown key {key!r}{did_you_mean(key, ('uses', 'with'))}"
+    if not isinstance(given.get("uses"), str):
+        return "expected {uses: NAME, with: {...}}"
+    return "" if isinstance(given.get("with") or {}, Mapping) else "with: expected a mapping"
 
 
 def _check_class(component: object, kind: str, base: type[Component]) -> None:

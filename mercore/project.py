@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,10 @@ from pydantic import JsonValue
 
 from mercore import branches
 from mercore.components import Decision, IntArray, Votes
-from mercore.errors import RegistryError, RunError
+from mercore.errors import PluginError, RegistryError, RunError
 from mercore.extract import Machine, Outcome, Silent, Watch, extract
 from mercore.folder import RunFolder
-from mercore.manifest import Manifest
+from mercore.manifest import TRAIN, Manifest
 from mercore.media import FloatArray
 from mercore.metrics import waf
 from mercore.pipeline import BranchNode, Pipeline, describe, fingerprint
@@ -50,6 +50,7 @@ class Project:
         manifest: str | Path = "manifest.csv",
         store: str | Path = "mer.zarr",
         out: str | Path = "runs/default",
+        create: bool = False,
         machine: Machine | None = None,
         watch: Watch | None = None,
     ) -> Project:
@@ -58,7 +59,14 @@ class Project:
         pipeline = Pipeline.resolve(read, Plugins())
         samples = Manifest.read(manifest, pipeline.classes)
         folder = RunFolder(Path(out))
-        return cls(pipeline, samples, Store(store), folder, machine or Machine(), watch or Silent())
+        return cls(
+            pipeline,
+            samples,
+            Store(store, create=create),
+            folder,
+            machine or Machine(),
+            watch or Silent(),
+        )
 
     @property
     def ids(self) -> list[str]:
@@ -84,9 +92,8 @@ class Project:
 
     def train(self) -> list[str]:
         """Train the branches that are not up to date; return their names."""
-        if not self.pipeline.branches:
-            raise RegistryError("the registry declares no branches; add 'branches:' to train")
-        keys = {name: self._key(branch) for name, branch in self.pipeline.branches.items()}
+        self.check_trainable()
+        keys = self._keys()
         stale = [name for name, key in keys.items() if not self.folder.branch(name, key)]
         if not stale:
             return []
@@ -102,6 +109,18 @@ class Project:
                 self._train(self.pipeline.branches[name], keys[name], data, folds)
                 self.watch.advance("branches", 1, 0)
         return stale
+
+    def check_trainable(self) -> None:
+        """Raise a MercoreError when the branches could not be trained once all is extracted."""
+        self._check_branches()
+        train = [sample.split == TRAIN for sample in self.manifest.samples]
+        branches.check_trainable(
+            self.labels[train], self.pipeline.registry.content.folds, self.pipeline.classes
+        )
+
+    def _check_branches(self) -> None:
+        if not self.pipeline.branches:
+            raise RegistryError("the registry declares no branches; add 'branches:' to train")
 
     def _train(self, branch: BranchNode, key: str, data: branches.Dataset, folds: IntArray) -> None:
         trained = branches.train(
@@ -129,6 +148,7 @@ class Project:
             np.array(scores, np.float32),
         )
         decision = self.pipeline.ensemble.decide(votes)
+        _check_decision(decision, votes, self.pipeline.ensemble.name)
         ballots = {result.name: result.probabilities.argmax(axis=1) for result in results}
         self.folder.save_predictions(
             self.manifest.samples, self.pipeline.classes, decision, ballots
@@ -138,16 +158,22 @@ class Project:
     def report(self) -> tuple[dict[str, JsonValue], Path]:
         """Return report.json's content and the path of the HTML; write both."""
         report = build(self._result(self.ensemble()))
-        self.folder.save("report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+        self.folder.save("report.json", text + "\n")
         self.folder.save("registry.yaml", self.pipeline.registry.document.text)
         return report, self.folder.save("report.html", render(report))
 
     def branch_results(self) -> list[BranchResult]:
         """Return what the trained branches predicted; raises RunError for one out of date."""
-        return [self._branch_result(branch) for branch in self.pipeline.branches.values()]
+        self._check_branches()
+        keys = self._keys()
+        return [
+            self._branch_result(branch, keys[name])
+            for name, branch in self.pipeline.branches.items()
+        ]
 
-    def _branch_result(self, branch: BranchNode) -> BranchResult:
-        about = self.folder.branch(branch.name, self._key(branch))
+    def _branch_result(self, branch: BranchNode, key: str) -> BranchResult:
+        about = self.folder.branch(branch.name, key)
         if about is None:
             raise RunError(
                 f"{self.folder.path}: branch {branch.name!r} is not trained on what the registry, "
@@ -161,30 +187,38 @@ class Project:
             probabilities=self.folder.probabilities(
                 branch.name, self.ids, len(self.pipeline.classes)
             ),
-            fold_waf=tuple(about["fold_waf"]),
-            zero_filled=about["zero_filled"],
+            fold_waf=tuple(score for score in about["fold_waf"] if score is not None),
+            filled=about["filled"],
             seconds=about["seconds"],
         )
 
     def _validation_waf(self, probabilities: FloatArray) -> float:
-        train = np.array([sample.split == "train" for sample in self.manifest.samples])
+        train = np.array([sample.split == TRAIN for sample in self.manifest.samples])
         rows = train & (self.labels >= 0)
         predicted = probabilities[rows].argmax(axis=1)
         return waf(self.labels[rows], predicted, len(self.pipeline.classes))
 
-    def _key(self, branch: BranchNode) -> str:
-        """Return a hash of all that decides the branch: features, samples, labels, options."""
+    def _keys(self) -> dict[str, str]:
+        """Return a hash of all that decides a branch: features, samples, labels, options."""
         content = self.pipeline.registry.content
-        return fingerprint(
-            {
-                "features": {name: self._feature_key(name) for name in branch.features},
-                "fusion": describe(branch.fusion),
-                "classes": list(self.pipeline.classes),
-                "samples": self._samples_key,
-                "folds": content.folds,
-                "seed": content.seed,
-            }
-        )
+        used = {name for branch in self.pipeline.branches.values() for name in branch.features}
+        features = {name: self._feature_key(name) for name in used}
+        common: dict[str, JsonValue] = {
+            "classes": list(self.pipeline.classes),
+            "samples": self._samples_key,
+            "folds": content.folds,
+            "seed": content.seed,
+        }
+        return {
+            name: fingerprint(
+                common
+                | {
+                    "features": {feature: features[feature] for feature in branch.features},
+                    "fusion": describe(branch.fusion),
+                }
+            )
+            for name, branch in self.pipeline.branches.items()
+        }
 
     @cached_property
     def _samples_key(self) -> str:
@@ -223,19 +257,40 @@ class Project:
         )
 
 
+def _check_decision(decision: Decision, votes: Votes, name: str) -> None:
+    """Raise PluginError when an ensemble's decision is not one class a sample."""
+    _, samples, classes = votes.probabilities.shape
+    labels = decision.labels
+    if labels.shape != (samples,) or labels.min() < 0 or labels.max() >= classes:
+        raise PluginError(f"ensemble {name!r} must decide one of {classes} classes a sample")
+    if decision.probabilities.shape != (samples, classes) or decision.support.shape != (samples,):
+        raise PluginError(f"ensemble {name!r} gave probabilities or support of another shape")
+
+
 def versions(pipeline: Pipeline) -> dict[str, str]:
     """Return the versions of what computed the results."""
     nodes = [*pipeline.streams.values(), *pipeline.features.values()]
-    plugins = dict(node.origin.rsplit(" ", 1) for node in nodes)
-    return {"mercore": version("mercore"), "numpy": version("numpy"), **plugins}
+    origins = [node.origin for node in nodes] + [b.origin for b in pipeline.branches.values()]
+    plugins = dict(origin.rsplit(" ", 1) for origin in sorted(origins))
+    libraries = [name for name in ("numpy", "scikit-learn", "torch", "zarr") if _installed(name)]
+    return {"mercore": version("mercore")} | plugins | {name: version(name) for name in libraries}
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def warnings_of(project: Project) -> Sequence[str]:
     """Return what a reader of the report must know about the data."""
     content = project.pipeline.registry.content
-    labels = project.labels[[sample.split == "train" for sample in project.manifest.samples]]
+    labels = project.labels[[sample.split == TRAIN for sample in project.manifest.samples]]
     counts = np.bincount(labels[labels >= 0], minlength=len(content.classes))
-    return [
+    mining = ["'mining:' is read but not carried out yet"] if content.mining else []
+    return mining + [
         f"class {name!r} has {count} training samples: fewer than the {content.folds} folds"
         for name, count in zip(content.classes, counts.tolist(), strict=True)
         if count < content.folds

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mercore.components import Inputs, Preprocessor
 from mercore.decode import decode, resample, sample_times
-from mercore.errors import InputError
+from mercore.errors import InputError, MercoreError
 from mercore.manifest import Sample
 from mercore.media import Audio, Frames, Media, Spec, Text, Video, Waveform
 from mercore.pipeline import Node, Pipeline
@@ -33,6 +33,10 @@ class Item:
     seconds: float = 0.0
 
 
+class UpstreamError(InputError):
+    """A sample cannot be used because a stream it is read from has failed."""
+
+
 @dataclass(frozen=True)
 class Upstream:
     """A stream in the store, as it was when reading began."""
@@ -50,13 +54,18 @@ class Upstream:
         entries = collection.entries() if collection else {}
         return cls(node.name, node.component.output, collection, entries)
 
+    def has(self, sample: Sample) -> bool:
+        """Return whether the stream has a medium for the sample."""
+        entry = self.entries.get(sample.id)
+        return entry is not None and entry.failed is None
+
     def read(self, sample: Sample) -> Media:
         """Return the sample's medium; raises InputError when there is none."""
         entry = self.entries.get(sample.id)
         if self.collection is None or entry is None:
-            raise InputError(f"stream {self.name!r} has nothing for this sample")
+            raise UpstreamError(f"stream {self.name!r} has nothing for this sample")
         if entry.failed is not None:
-            raise InputError(f"stream {self.name!r} failed: {entry.failed}")
+            raise UpstreamError(f"stream {self.name!r} failed: {entry.failed}")
         return unpack(self.collection.sequence(sample.id), entry.record, self.spec)
 
 
@@ -110,10 +119,18 @@ class Reader:
         try:
             source = self._sources.identity(sample, self._node.roots)
             for name, stream in self._node.inputs.items():
-                inputs[name] = self._medium(sample, stream, self._needs[name])
+                if not self._may_lack(sample, name, stream):
+                    inputs[name] = self._medium(sample, stream, self._needs[name])
         except Exception as problem:  # a broken file may raise anything; the others go on
+            if isinstance(problem, MercoreError) and not isinstance(problem, InputError):
+                raise
             error = problem
         return Item(sample, {} if error else inputs, source, error, time.perf_counter() - began)
+
+    def _may_lack(self, sample: Sample, name: str, stream: str) -> bool:
+        """Return whether the sample lacks an input that its component can do without."""
+        optional = name in self._node.component.optional and stream not in self._upstream
+        return optional and not sample.media.get(stream) and sample.file(stream) is None
 
     def _medium(self, sample: Sample, stream: str, spec: Spec) -> Media:
         if stream in self._upstream:

@@ -20,17 +20,26 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 
 from mercore.document import Document, Key, Mistake
 from mercore.errors import RegistryError, did_you_mean
-from mercore.manifest import MEDIA, UNLABELLED
+from mercore.manifest import MEDIA, TRAIN, UNLABELLED
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, data: Any) -> Any:
+        """Take a key without a value, such as ``with:``, as left out."""
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None}
 
 
 class Use(_Section):
@@ -154,6 +163,8 @@ def _mistake(location: Key, kind: str, message: str) -> Mistake:
         known = _known(location[:-1])
         hint = did_you_mean(str(location[-1]), known)
         message = "unknown key" + (hint or f"; expected one of {', '.join(known)}")
+    if kind == "string_type" and location[0] == "classes":
+        message = "not a text; put it in quotes, YAML reads yes, no, on, off and numbers otherwise"
     if kind == "string_pattern_mismatch":
         message = "names are lower-case letters, digits and '_', and start with a letter"
     return tuple(part for part in location if part != "[key]"), message
@@ -175,8 +186,14 @@ def _known(location: Key) -> list[str]:
 def _cross_references(content: Content) -> Iterator[Mistake]:
     if len(set(content.classes)) < len(content.classes):
         yield ("classes",), "a class is listed twice"
-    for name in set(content.streams) & set(MEDIA):
-        yield ("streams", name), "is a column of the manifest; give the derived stream another name"
+    if "" in content.classes:
+        yield ("classes",), "a class has no name"
+    for section, names in (("streams", content.streams), ("features", content.features)):
+        for name in set(names) & set(MEDIA):
+            yield (section, name), "is a column of the manifest; give it another name"
+    for name in set(content.streams) & set(content.features):
+        yield ("features", name), "is a stream too; give one of them another name"
+    yield from _mining_mistakes(content)
     streams = [*MEDIA, *content.streams]
     for section, uses in (("streams", content.streams), ("features", content.features)):
         for name, use in uses.items():
@@ -186,6 +203,14 @@ def _cross_references(content: Content) -> Iterator[Mistake]:
                     yield (section, name, "inputs", given), f"no stream is called {stream!r}{hint}"
     for name, branch in content.branches.items():
         yield from _branch_mistakes(name, branch, content)
+
+
+def _mining_mistakes(content: Content) -> Iterator[Mistake]:
+    if content.mining and content.mining.agree > len(content.branches):
+        count = len(content.branches)
+        yield ("mining", "agree"), f"{content.mining.agree} of {count} branches cannot agree"
+    if content.mining and content.mining.split == TRAIN:
+        yield ("mining", "split"), "the train split has labels already"
 
 
 def _branch_mistakes(name: str, branch: Branch, content: Content) -> Iterator[Mistake]:

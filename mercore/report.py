@@ -9,7 +9,7 @@ Keys of report.json (``format`` 1); what cannot be computed is left out or null,
   saying the most frequent training ``class`` (``majority``) and of guessing classes as often as
   they occur in training (``chance``); null without labels;
 - ``ensemble``: ``uses`` and ``scores``; ``branches``: a list of ``name``, ``features``,
-  ``fusion``, ``options``, ``fold_waf``, ``zero_filled``, ``seconds`` and ``scores``;
+  ``fusion``, ``options``, ``fold_waf``, ``filled``, ``seconds`` and ``scores``;
 - ``scores``: labelled split to ``waf``, ``low``, ``high`` (95% bootstrap interval of the WAF),
   ``accuracy``, ``macro_f1``, ``confusion`` (counts, true class by row) and ``precision``,
   ``recall``, ``f1``, each a list in class order;
@@ -147,7 +147,7 @@ def _branch(result: Result, branch: BranchResult) -> JsonValue:
         "fusion": branch.fusion,
         "options": dict(branch.options),
         "fold_waf": [float(score) for score in branch.fold_waf],
-        "zero_filled": branch.zero_filled,
+        "filled": branch.filled,
         "seconds": branch.seconds,
         "scores": _scores(result, _labels(branch)),
     }

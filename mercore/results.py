@@ -22,8 +22,8 @@ class BranchResult:
     probabilities: FloatArray
     """``(samples, classes)``: out-of-fold for training samples, mean of the folds for others."""
     fold_waf: tuple[float, ...]
-    zero_filled: int
-    """How many samples lacked a feature and were predicted with zeros in its place."""
+    filled: int
+    """How many samples lacked a feature and were predicted with its mean in its place."""
     seconds: float
 
 

@@ -238,7 +238,7 @@ def trained(results: Sequence[BranchResult], new: Sequence[str]) -> list[Json]:
             "features": list(result.features),
             "fusion": result.fusion,
             "fold_waf": list(result.fold_waf),
-            "zero_filled": result.zero_filled,
+            "filled": result.filled,
             "seconds": round(result.seconds, 3),
             "trained_now": result.name in new,
         }

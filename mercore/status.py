@@ -34,7 +34,9 @@ def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
         fingerprint=node.fingerprint,
         dim=_dim(node, collection),
         samples=len(found),
-        failed=tuple((name, entry.failed) for name, entry in found.items() if entry.failed),
+        failed=tuple(
+            (name, entry.failed) for name, entry in found.items() if entry.failed is not None
+        ),
         seconds=_total(notes, "wall"),
         decode=_total(notes, "decode"),
         encode=_total(notes, "encode"),

@@ -16,9 +16,9 @@ from mercore.components import Encoder, Noted, Preprocessor
 from mercore.errors import InputError
 from mercore.manifest import Sample
 from mercore.pipeline import Node, Pipeline, describe
-from mercore.reader import Item
+from mercore.reader import Item, Upstream, UpstreamError
 from mercore.sources import Sources
-from mercore.store import Collection, Row, RowType, Store
+from mercore.store import Collection, Entry, Row, RowType, Store
 from mercore.streams import medium_name, pack
 
 if TYPE_CHECKING:
@@ -35,20 +35,33 @@ class Target:
             group: store.create(group, node.name, node.fingerprint, header(node, pipeline))
             for group in groups(node)
         }
+        self._upstream = [
+            pipeline.streams[stream]
+            for stream in node.inputs.values()
+            if stream in pipeline.streams
+        ]
         self._kinds = {group: part.rows for group, part in self._collections.items() if part.rows}
 
-    def todo(self, samples: Sequence[Sample], sources: Sources, retry_failed: bool) -> list[Sample]:
+    def todo(
+        self, samples: Sequence[Sample], store: Store, sources: Sources, retry_failed: bool
+    ) -> list[Sample]:
         """Return the samples that are missing, whose files changed, or that are to be retried."""
         stored = [collection.entries() for collection in self._collections.values()]
+        upstream = [Upstream.of(node, store) for node in self._upstream]
 
         def done(sample: Sample) -> bool:
             entries = [entries.get(sample.id) for entries in stored]
             return all(
                 entry is not None
-                and not (retry_failed and entry.failed)
+                and not (entry.failed is not None and (retry_failed or mended(entry, sample)))
                 and sources.unchanged(entry.source, sample, self._node.roots)
                 for entry in entries
             )
+
+        def mended(entry: Entry, sample: Sample) -> bool:
+            """Return whether it failed for what it reads, which is there now."""
+            there = all(stream.has(sample) for stream in upstream)
+            return bool(entry.record.get("upstream")) and there
 
         return [sample for sample in samples if not done(sample)]
 
@@ -58,7 +71,7 @@ class Target:
         return {
             sample.id: reason
             for sample in samples
-            if (entry := entries.get(sample.id)) and (reason := entry.failed)
+            if (entry := entries.get(sample.id)) and (reason := entry.failed) is not None
         }
 
     def commit(self, items: Sequence[Item], outputs: Sequence[object]) -> int:
@@ -71,12 +84,15 @@ class Target:
             collection.commit(rows[group])
         return sum(row.failed is not None for row in next(iter(rows.values())))
 
-    def finish(self, samples: int, seconds: Seconds) -> None:
-        """Note where the time went, and compact."""
-        note: dict[str, JsonValue] = {"samples": samples, **asdict(seconds)}
+    def note(self, seconds: Seconds) -> None:
+        """Note where the time went."""
         for collection in self._collections.values():
-            collection.note({"time": datetime.now(UTC).isoformat(), **note})
-            collection.compact()
+            collection.note({"time": datetime.now(UTC).isoformat(), **asdict(seconds)})
+
+    def tidy(self) -> None:
+        """Compact what has grown enough to be worth writing it anew."""
+        for collection in self._collections.values():
+            collection.tidy()
 
     def mark(self, store: Store) -> None:
         """Make this the fingerprint that ``store[name]`` means."""
@@ -94,13 +110,15 @@ class Target:
             value = output.value if isinstance(output, Noted) else output
             record = dict(output.record) if isinstance(output, Noted) else {}
             json.dumps(record, allow_nan=False)  # a record that is no JSON fails its sample
-            return {
+            rows = {
                 group: Row(item.sample.id, self._alike(group, array), item.source, record | more)
                 for group, (array, more) in self._arrays(value).items()
             }
+            if self._node.frames and "frames" not in rows:
+                rows["frames"] = _failure(item, InputError("a value does not fit float16"))
+            return rows
         except Exception as error:  # whatever went wrong with a sample is recorded with it
-            failure = Row(item.sample.id, None, item.source, failed=_reason(error, item.sample))
-            return dict.fromkeys(self._collections, failure)
+            return dict.fromkeys(self._collections, _failure(item, error))
 
     def _alike(self, group: str, array: NDArray[Any]) -> NDArray[Any]:
         """Return the array; raises InputError when its rows are not like those of the others."""
@@ -117,8 +135,8 @@ class Target:
         matrix = self._checked(value)
         pooled = matrix.mean(axis=0, keepdims=True, dtype=np.float32)
         arrays: dict[str, tuple[NDArray[Any], dict[str, JsonValue]]] = {"features": (pooled, {})}
-        if self._node.frames:
-            arrays["frames"] = (_halved(matrix), {})
+        if self._node.frames and np.abs(matrix).max() <= np.finfo(np.float16).max:
+            arrays["frames"] = (matrix.astype(np.float16), {})
         return arrays
 
     def _checked(self, value: object) -> NDArray[np.float32]:
@@ -175,12 +193,9 @@ def header(node: Node, pipeline: Pipeline) -> dict[str, JsonValue]:
     return about | {"medium": medium_name(component.output), "spec": repr(component.output)}
 
 
-def _halved(matrix: NDArray[np.float32]) -> NDArray[np.float16]:
-    with np.errstate(over="ignore"):
-        half = matrix.astype(np.float16)
-    if not np.isfinite(half).all():
-        raise InputError(f"a value of {np.abs(matrix).max():g} does not fit float16 frames")
-    return half
+def _failure(item: Item, error: Exception) -> Row:
+    record: dict[str, JsonValue] = {"upstream": True} if isinstance(error, UpstreamError) else {}
+    return Row(item.sample.id, None, item.source, record, _reason(error, item.sample))
 
 
 def _reason(error: Exception, sample: Sample) -> str:
@@ -188,4 +203,4 @@ def _reason(error: Exception, sample: Sample) -> str:
     reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
     for path in sample.media.values():
         reason = reason.removeprefix(f"{path}: ")
-    return reason
+    return reason or type(error).__name__

@@ -13,7 +13,11 @@ _VARIABLE = "OMP_NUM_THREADS"
 def cores() -> int:
     """Return how many cores there are to use: OMP_NUM_THREADS, else those of this process."""
     given = os.environ.get(_VARIABLE, "")
-    return int(given) if given.isdigit() else len(os.sched_getaffinity(0))
+    if given.isdigit() and int(given):
+        return int(given)
+    if hasattr(os, "sched_getaffinity"):  # Linux; a container may have fewer than the machine
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def test_failed_samples_end_with_status_3_and_are_predicted_with_zeros(folder: P
     assert "few: odd failed: this text is refused" in result.stdout
     assert predictions(folder)["odd"]["predicted"] in ("sad", "happy")
     report = json.loads((folder / "runs/default/report.json").read_text())
-    assert [branch["zero_filled"] for branch in report["branches"]] == [1, 1, 1]
+    assert [branch["filled"] for branch in report["branches"]] == [1, 1, 1]
 
 
 def test_status_and_prune_tell_current_from_superseded(folder: Path) -> None:
@@ -203,6 +203,7 @@ def test_predictions_of_another_manifest_are_not_taken_for_this_one(folder: Path
 def test_options_come_from_the_environment_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    mer_json("extract", "--store", "elsewhere.zarr")
     monkeypatch.setenv("MERCORE_STATUS_STORE", "elsewhere.zarr")
     assert mer_json("status")["store"].endswith("elsewhere.zarr")
 
@@ -223,3 +224,37 @@ def test_help_imports_neither_torch_nor_plugins_nor_zarr() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Extract features" in done.stdout
+
+
+def test_a_store_is_made_by_extract_alone(folder: Path) -> None:
+    result = mer("status", "--store", "typo.zarr")
+    assert result.exit_code == 1
+    assert "typo.zarr: no store there; mer extract makes one" in result.stderr
+    assert not (folder / "typo.zarr").exists()
+
+
+def test_what_cannot_be_trained_is_said_before_anything_is_extracted(folder: Path) -> None:
+    (folder / "registry.yaml").write_text(REGISTRY.replace("folds: 3", "folds: 19"))
+    assert mer("run").exit_code == 1
+    assert mer_json("status")["current"][1]["done"] == 0
+    text = REGISTRY[: REGISTRY.index("fusion:")]
+    (folder / "registry.yaml").write_text(text)
+    for command in ("run", "train", "ensemble", "report"):
+        result = mer(command)
+        assert (result.exit_code, "declares no branches" in result.stderr) == (1, True)
+
+
+def test_options_out_of_range_are_wrong_usage(folder: Path) -> None:
+    for option in ("--threads=0", "--parallel=-1", "--batch=0"):
+        assert mer("run", option).exit_code == 2, option
+    assert mer("run", "--batch=nan").exit_code == 1
+    result = mer("run", "--device", "gpu")
+    assert (result.exit_code, "expected auto, cpu, cuda" in result.stderr) == (1, True)
+
+
+def test_a_run_folder_that_cannot_be_used_is_named(folder: Path) -> None:
+    (folder / "taken").write_text("")
+    result = mer("run", "--out", "taken")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: cannot ")
+    assert "taken" in result.stderr

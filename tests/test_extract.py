@@ -10,7 +10,7 @@ from toy_clips import write_mp4, write_wav
 
 from mercore.batches import apply, in_batches, load_of
 from mercore.components import Inputs
-from mercore.errors import CheckpointError, InputError, PluginError, RegistryError
+from mercore.errors import CheckpointError, InputError, PluginError, RegistryError, RunError
 from mercore.extract import Machine, Outcome, extract, needed
 from mercore.manifest import Manifest, Sample
 from mercore.media import Frames, Text, Waveform
@@ -178,8 +178,10 @@ def test_bad_samples_fail_alone_with_a_reason_and_are_not_tried_again(texts: Ben
         "bad": "this text is refused",
         "sick": "encoder 'letters' returned NaN or infinite values",
         "slim": "encoder 'letters' returned dim 25, expected 26",
-        "big": "a value of 1e+06 does not fit float16 frames",
     }
+    # Its vector is kept; only its frames are not.
+    assert texts.store["words"].matrix(["big"]).max() == 1e6
+    assert texts.store["words"].header["dim"] == 26
     assert len(texts.store["words"].matrix(["one", "two", "three"])) == 3
     assert texts.run()["words"].extracted == 0
     assert texts.run(retry_failed=True)["words"].extracted == 4
@@ -323,13 +325,53 @@ def test_a_sample_of_another_shape_fails_alone(clips: Bench) -> None:
         picture = np.zeros((48, 96, 3), np.uint8)
         container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode(None))
+    clips.run("faces")
     clips.rows["wide"] = "wide.mp4,,"
-    done = clips.run("faces")["faces"].failed
-    assert len(done) == 1
-    assert "the samples before have uint8 rows of shape" in next(iter(done.values()))
+    (reason,) = clips.run("faces")["faces"].failed.values()
+    assert "(48, 96, 3), the samples before have uint8 rows of shape (48, 64, 3)" in reason
 
 
 def test_what_is_computed_in_is_part_of_the_fingerprint(texts: Bench) -> None:
     exact = texts.run()["words"].node.fingerprint
     texts.registry = TEXT_ONLY.replace("frames: true", "dtype: bfloat16")
     assert texts.run()["words"].node.fingerprint != exact
+
+
+def test_what_failed_for_its_stream_is_done_once_the_stream_is_mended(clips: Bench) -> None:
+    clips.rows["c"] = "a.mp4,,refuse"
+    assert clips.run("words")["words"].failed == {"c": "stream 'loud' failed: nothing to shout"}
+    # `refuse` is refused by both components; a text that both accept mends the stream alone.
+    clips.rows["c"] = "a.mp4,,accept"
+    assert clips.run("loud")["loud"].failed == {}
+    done = clips.run("words")["words"]
+    assert (done.extracted, done.failed) == (1, {})
+
+
+def test_a_broken_machine_ends_the_run_and_is_not_taken_for_bad_samples(texts: Bench) -> None:
+    texts.registry = TEXT_ONLY.replace("uses: letters", "uses: wobbly")
+    texts.rows = {f"s{i}": f",,word {i}" for i in range(50)}
+    with pytest.raises(RunError, match="20 samples in a row failed, the last with OSError"):
+        texts.run()
+    with pytest.raises(RunError):
+        texts.run()
+
+
+def test_an_optional_column_is_read_only_when_asked_and_may_be_empty(clips: Bench) -> None:
+    clips.rows["c"] = "a.mp4,,"
+    clips.registry = "classes: [a, b]\nfeatures:\n  either: {uses: either}\n"
+    assert clips.run()["either"].failed == {}
+    assert clips.store["either"].matrix(["a", "c"]).tolist() == [[1.0], [1.0]]
+    clips.registry = clips.registry.replace("either}", "either, inputs: {text: text}}")
+    assert clips.run()["either"].failed == {}
+    assert clips.store["either"].matrix(["a", "c"]).tolist() == [[2.0], [1.0]]
+
+
+def test_few_new_samples_do_not_rewrite_the_collection(texts: Bench) -> None:
+    texts.rows = {f"s{i}": f",,word {i}" for i in range(50)}
+    node = texts.run()["words"].node
+    folder = texts.folder / f"mer.zarr/features/words@{node.fingerprint}/base"
+    base = sorted(path.name for path in folder.iterdir())
+    texts.rows["late"] = ",,late"
+    assert texts.run()["words"].extracted == 1
+    assert sorted(path.name for path in folder.iterdir()) == base
+    assert texts.store["words"].matrix(["late"]).shape == (1, 26)

@@ -58,7 +58,7 @@ def test_every_mistake_is_reported_at_once_with_its_line(write: Write) -> None:
     assert "has 7 mistakes" in found
     assert "m.csv:3: id 'a' is already on line 2" in found
     assert "m.csv:3: label 'hapy' is not a class of the registry; did you mean 'happy'?" in found
-    assert "m.csv:4: split 'tran': expected train, unlabelled or test*; did you mean" in found
+    assert "m.csv:4: split 'tran': expected train, unlabelled, or test and any letters" in found
     assert "m.csv:5: a train sample needs a label" in found
     assert "m.csv:5: video: no such file: 'none.mp4'" in found
     assert "m.csv:6: no id" in found

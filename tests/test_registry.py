@@ -161,3 +161,33 @@ def test_the_schema_describes_every_key() -> None:
     described = schema()
     assert set(described["properties"]) >= {"classes", "streams", "features", "branches"}
     assert {"type": "string"} in described["properties"]["fusion"]["anyOf"]
+
+
+def test_a_name_means_one_thing(write: Write) -> None:
+    found = mistakes(write, GOOD.replace("  raw:", "  loud:").replace("raw +", "loud +"))
+    assert "features.loud: is a stream too" in found
+    found = mistakes(write, GOOD.replace("  sound:", "  audio:").replace("[sound]", "[audio]"))
+    assert "features.audio: is a column of the manifest" in found
+
+
+def test_keys_without_a_value_are_left_out(write: Write) -> None:
+    text = GOOD.replace("{uses: loudness}", "{uses: loudness, with: }") + "mining:\n"
+    assert resolve(write("registry.yaml", text)).features["sound"].inputs == {"audio": "audio"}
+
+
+def test_words_that_yaml_reads_otherwise_are_explained(write: Write) -> None:
+    assert "classes.0: not a text; put it in quotes" in mistakes(
+        write, GOOD.replace("[sad, happy]", "[yes, happy]")
+    )
+
+
+def test_mining_that_cannot_be_is_refused(write: Write) -> None:
+    found = mistakes(write, GOOD + "mining: {agree: 3, split: train}\n")
+    assert "mining.agree: 3 of 2 branches cannot agree" in found
+    assert "mining.split: the train split has labels already" in found
+
+
+def test_mistakes_in_a_component_that_is_an_option_are_reported(write: Write) -> None:
+    wrong = "{uses: both, inputs: {text: text}, with: {first: {uses: shout, wth: {}}}}"
+    found = mistakes(write, GOOD.replace("{uses: loudness}", wrong))
+    assert "both: with.first: unknown key 'wth'; did you mean 'with'?" in found

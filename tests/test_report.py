@@ -43,7 +43,7 @@ def branch(name: str, labels: list[int]) -> BranchResult:
         options={"hidden": 64},
         probabilities=probabilities(labels),
         fold_waf=(0.5, 0.75),
-        zero_filled=2,
+        filled=2,
         seconds=12.5,
     )
 

@@ -319,7 +319,7 @@ def test_streams_headers_and_fingerprints_are_those_of_the_page(
     assert (loud["medium"], soft["spec"]) == ("words", "Audio(rate=16000)")
     text = {"stream": loud["fingerprint"], "spec": "Words()"}
     component = headers["features/words"]["component"]
-    decided = {"component": component, "inputs": {"text": text}, "dtype": "float32"}
+    decided = {"media": 1, "component": component, "inputs": {"text": text}, "dtype": "float32"}
     canonical = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     expected = hashlib.sha256(canonical.encode()).hexdigest()[:12]
     assert headers["features/words"]["inputs"] == {"text": loud["fingerprint"]}

@@ -114,6 +114,29 @@ class Unloadable(Brightness):
         raise CheckpointError("no weights")
 
 
+class Wobbly(Letters):
+    """Runs on a machine that is out of file handles."""
+
+    name: ClassVar[str] = "wobbly"
+
+    def load(self, device: str, dtype: str) -> Encode:
+        def encode(batch: Sequence[Inputs]) -> list[FloatArray]:
+            raise OSError("too many open files")
+
+        return encode
+
+
+class Either(Encoder):
+    """Counts its inputs."""
+
+    name: ClassVar[str] = "either"
+    inputs: ClassVar = {"audio": Audio(rate=8_000), "text": Words()}
+    optional: ClassVar = frozenset({"text"})
+
+    def load(self, device: str, dtype: str) -> Encode:
+        return lambda batch: [np.array([[len(inputs)]], np.float32) for inputs in batch]
+
+
 class Shout(Preprocessor):
     """Upper case."""
 
@@ -208,7 +231,7 @@ class Centroid(Fusion):
 
 @hookimpl
 def encoders() -> list[type[Encoder]]:
-    return [Letters, Loudness, Brightness, Unloadable, Both]
+    return [Letters, Loudness, Brightness, Unloadable, Wobbly, Either, Both]
 
 
 @hookimpl

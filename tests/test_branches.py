@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from mercore.branches import Dataset, assign_folds, train
+from mercore.components import Features, Predict, Weights
+from mercore.errors import PluginError, RunError
+from mercore.manifest import Sample
+from mercore.media import FloatArray
+from mercore.pipeline import BranchNode
+from mercore_toys import Centroid
+
+CLASSES = ("sad", "happy")
+
+
+def dataset(count: int = 40, *, far: float = 50.0) -> Dataset:
+    """Return samples whose first feature tells the class and lies far from zero."""
+    random = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    samples = tuple(
+        Sample(f"s{i:03d}", "train" if i < count * 3 // 4 else "test", None, {})
+        for i in range(count)
+    )
+    one = (far + labels[:, None] + 0.1 * random.normal(size=(count, 3))).astype(np.float32)
+    two = (far + labels[:, None] + 0.1 * random.normal(size=(count, 2))).astype(np.float32)
+    present = {name: np.ones(count, np.bool_) for name in ("one", "two")}
+    return Dataset(samples, labels.astype(np.int64), {"one": one, "two": two}, present)
+
+
+def branch(fusion: Centroid | None = None) -> BranchNode:
+    return BranchNode("both", ("one", "two"), fusion or Centroid(), "mercore-toys 0.1.0")
+
+
+def lacking(data: Dataset, name: str, rows: list[int]) -> Dataset:
+    present = {key: there.copy() for key, there in data.present.items()}
+    features = {key: matrix.copy() for key, matrix in data.features.items()}
+    present[name][rows] = False
+    features[name][rows] = 0
+    return replace(data, features=features, present=present)
+
+
+def test_folds_are_stratified_and_do_not_depend_on_the_order_of_the_manifest() -> None:
+    data = dataset()
+    folds = assign_folds(data, 5, 0, CLASSES)
+    assert set(folds[:30].tolist()) == set(range(5))
+    assert set(folds[30:].tolist()) == {-1}
+    for fold in range(5):
+        assert data.labels[folds == fold].tolist().count(0) == 3
+    order = np.random.default_rng(1).permutation(40)
+    shuffled = Dataset(
+        tuple(data.samples[i] for i in order), data.labels[order], data.features, data.present
+    )
+    assert assign_folds(shuffled, 5, 0, CLASSES).tolist() == folds[order].tolist()
+
+
+def test_a_class_with_fewer_samples_than_folds_is_no_error() -> None:
+    data = dataset()
+    labels = np.zeros(40, np.int64)
+    labels[:2] = 1
+    assert set(assign_folds(replace(data, labels=labels), 5, 0, CLASSES)[:30].tolist()) == set(
+        range(5)
+    )
+
+
+def test_one_class_cannot_be_trained_on() -> None:
+    data = replace(dataset(), labels=np.zeros(40, np.int64))
+    with pytest.raises(RunError, match="30 labelled train samples of the classes sad"):
+        assign_folds(data, 5, 0, CLASSES)
+
+
+def test_a_sample_that_lacks_a_feature_is_left_out_of_training_and_predicted_with_its_mean() -> (
+    None
+):
+    data = dataset()
+    gone = [0, 1, 30, 31]
+    folds = assign_folds(data, 5, 0, CLASSES)
+    options = {"classes": 2, "device": "cpu", "seed": 0}
+    trained = train(branch(), lacking(data, "one", gone), folds, **options)  # type: ignore[arg-type]
+    assert trained.filled == 4
+    # The other feature still tells the class: a zero, far from all samples, would drown it.
+    assert trained.probabilities[gone].argmax(axis=1).tolist() == [0, 1, 0, 1]
+    fitted = (folds >= 0) & (folds != 0)
+    fitted[gone] = False
+    expected = data.features["one"][fitted].mean(axis=0)
+    assert trained.means[0]["one"] == pytest.approx(expected[None])
+
+
+class Broken(Centroid):
+    name: ClassVar[str] = "broken"
+    gives: str = "nan"
+
+    def load(self, weights: Weights, device: str) -> Predict:
+        def predict(features: Features) -> FloatArray:
+            count = len(features["one"])
+            if self.gives == "nan":
+                return np.full((count, 2), np.nan, np.float32)
+            if self.gives == "logits":
+                return np.full((count, 2), 3.0, np.float32)
+            return np.ones((count, 1), np.float32)
+
+        return predict
+
+
+@pytest.mark.parametrize(
+    ("gives", "message"),
+    [("nan", "NaN or infinite"), ("logits", "no probabilities"), ("narrow", r"shape \(6, 1\)")],
+)
+def test_what_are_no_probabilities_is_refused(gives: str, message: str) -> None:
+    data = dataset()
+    folds = assign_folds(data, 5, 0, CLASSES)
+    with pytest.raises(PluginError, match=f"branch 'both': fusion 'broken' gave .*{message}"):
+        train(branch(Broken(gives=gives)), data, folds, classes=2, device="cpu", seed=0)

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mercore import __version__
 from mercore.errors import MercoreError
+from mercore.options import FILES, JSON, MACHINE, RETRY, with_options
 
 if TYPE_CHECKING:
     from mercore.extract import Outcome
     from mercore.project import Project
 
 SOME_FAILED = 3
-
-Command = Callable[..., Any]
 
 
 class _Group(click.Group):
@@ -55,52 +54,6 @@ def main(debug: bool) -> None:
     """
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print machine-readable results.")
-_registry = click.option(
-    "--registry", default="registry.yaml", metavar="FILE", help="The experiment."
-)
-_FILES = [
-    _registry,
-    click.option("--manifest", default="manifest.csv", metavar="FILE", help="The samples."),
-    click.option("--store", default="mer.zarr", metavar="DIR", help="The feature store."),
-    click.option("--out", default="runs/default", metavar="DIR", help="The run folder."),
-]
-_MACHINE = [
-    click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
-    click.option(
-        "--batch",
-        default=1.0,
-        type=click.FloatRange(0.01, 1000),
-        metavar="X",
-        help="Scale the batches: 2 is twice as big.",
-    ),
-    click.option(
-        "--threads",
-        default=2,
-        type=click.IntRange(1),
-        metavar="N",
-        help="Threads that decode ahead.",
-    ),
-    click.option(
-        "--parallel",
-        default=0,
-        type=click.IntRange(0),
-        metavar="N",
-        help="Features at once; 0: two on a CPU, else one.",
-    ),
-]
-_RETRY = click.option("--retry-failed", is_flag=True, help="Try samples that failed before again.")
-
-
-def _with(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
 def _project(
     files: dict[str, str], machine: dict[str, Any], watch: Any = None, *, create: bool = False
 ) -> Project:
@@ -126,12 +79,12 @@ def _exit(outcomes: Sequence[Outcome]) -> None:
 
 
 @main.command()
-@_with([*_FILES[:2], _json])
+@with_options([*FILES[:2], JSON])
 def check(registry: str, manifest: str, as_json: bool) -> None:
     """Check the registry, and the manifest where there is one; loads no weights."""
     import os
 
-    from mercore import show
+    from mercore import show, tables
     from mercore.manifest import Manifest
     from mercore.pipeline import Pipeline
     from mercore.plugins import Plugins
@@ -142,109 +95,110 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
     wanted = given is not click.core.ParameterSource.DEFAULT or os.path.exists(manifest)
     samples = Manifest.read(manifest, pipeline.classes) if wanted else None
     about = show.checked(pipeline, samples)
-    _print_json(about) if as_json else show.print_checked(about)
+    _print_json(about) if as_json else tables.print_checked(about)
 
 
 @main.command()
-@_json
+@JSON
 def plugins(as_json: bool) -> None:
     """List the installed components, and the plugins that could not be used."""
-    from mercore import show
+    from mercore import show, tables
     from mercore.plugins import Plugins
 
     found = Plugins()
     about = show.installed(found)
-    _print_json(about) if as_json else show.print_installed(about)
+    _print_json(about) if as_json else tables.print_installed(about)
 
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[FEATURE]...")
-@_with([*_FILES[:3], *_MACHINE, _RETRY, _json])
+@with_options([*FILES[:3], *MACHINE, RETRY, JSON])
 def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract all features, or only those named; what is done is not done again."""
-    from mercore import show
+    from mercore import show, tables
     from mercore.progress import Bars
 
     with Bars() as bars:
         project = _project(*_split(options), bars, create=True)
         outcomes = project.extract(names, retry_failed=retry_failed)
     about = show.extracted(outcomes)
-    _print_json(about) if as_json else show.print_extracted(about)
+    _print_json(about) if as_json else tables.print_extracted(about)
     _exit(outcomes)
 
 
 @main.command()
-@_with([*_FILES[:3], _json])
+@with_options([*FILES[:3], JSON])
 def status(as_json: bool, **files: str) -> None:
     """Show what the store holds of each feature, and what it holds besides."""
-    from mercore import show
+    from mercore import show, tables
 
     about = show.stored(_project(files, {}))
-    _print_json(about) if as_json else show.print_stored(about)
+    _print_json(about) if as_json else tables.print_stored(about)
 
 
 @main.command()
-@_with([*_FILES[:3]])
+@with_options([*FILES[:3], JSON])
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
-def prune(yes: bool, dry_run: bool, **files: str) -> None:
+def prune(yes: bool, dry_run: bool, as_json: bool, **files: str) -> None:
     """Delete features and streams that the registry no longer describes."""
-    from mercore import show
+    from mercore import show, tables
     from mercore.status import superseded
 
     project = _project(files, {})
     stale = superseded(project.pipeline, project.store)
-    show.print_stale(stale, project.store)
+    about = show.stale(stale, project.store)
+    _print_json(about) if as_json else tables.print_stale(about)
     if not stale or dry_run:
         return
     if not yes:
-        click.confirm(f"Delete these {len(stale)}?", abort=True)
+        click.confirm(f"Delete these {len(stale)}?", abort=True, err=True)
     for collection in stale:
         project.store.remove(collection)
 
 
 @main.command()
-@_with([*_FILES, *_MACHINE, _json])
+@with_options([*FILES, *MACHINE, JSON])
 def train(as_json: bool, **options: Any) -> None:
     """Train the branches by cross-validation; those that are up to date stay as they are."""
-    from mercore import show
+    from mercore import show, tables
     from mercore.progress import Bars
 
     with Bars() as bars:
         project = _project(*_split(options), bars)
         trained = project.train()
     about = show.trained(project.branch_results(), trained)
-    _print_json(about) if as_json else show.print_trained(about)
+    _print_json(about) if as_json else tables.print_trained(about)
 
 
 @main.command()
-@_with([*_FILES, _json])
+@with_options([*FILES, JSON])
 def ensemble(as_json: bool, **files: str) -> None:
     """Let the branches vote and write predictions.csv."""
-    from mercore import show
+    from mercore import show, tables
 
     project = _project(files, {})
     about = show.decided(project, project.ensemble())
-    _print_json(about) if as_json else show.print_decided(about)
+    _print_json(about) if as_json else tables.print_decided(about)
 
 
 @main.command()
-@_with([*_FILES, _json])
+@with_options([*FILES, JSON])
 def report(as_json: bool, **files: str) -> None:
     """Write report.html and report.json of a trained run."""
-    from mercore import show
+    from mercore import tables
 
     content, page = _project(files, {}).report()
-    _print_json(content) if as_json else show.print_report(content, page)
+    _print_json(content) if as_json else tables.print_report(content, page)
 
 
 @main.command()
-@_with([*_FILES, *_MACHINE, _RETRY, _json])
+@with_options([*FILES, *MACHINE, RETRY, JSON])
 def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract, train, vote and report; what is done and unchanged is not done again."""
     from dataclasses import replace
 
-    from mercore import show
+    from mercore import show, tables
     from mercore.progress import Bars
 
     with Bars() as bars:
@@ -253,14 +207,14 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
         outcomes = project.extract(retry_failed=retry_failed)
     extracted = show.extracted(outcomes)
     if not as_json:
-        show.print_extracted(extracted)
+        tables.print_extracted(extracted)
     with Bars() as bars:
         trained = replace(project, watch=bars).train()
     content, page = project.report()
     if as_json:
         _print_json({"extracted": extracted, "trained": trained, "report": content})
     else:
-        show.print_report(content, page)
+        tables.print_report(content, page)
     _exit(outcomes)
 
 

@@ -11,8 +11,11 @@ import pytest
 from mercore import hookspecs
 from mercore.cli import main
 from mercore.components import Encoder
+from mercore.errors import RegistryError
 from mercore.media import Text
+from mercore.pipeline import Pipeline
 from mercore.plugins import KINDS, Plugins
+from mercore.registry import Registry
 
 ROOT = Path(__file__).parent.parent
 PLUGIN_PAGE = (ROOT / "docs/writing-a-plugin.md").read_text()
@@ -56,3 +59,28 @@ def test_every_command_the_readme_shows_exists() -> None:
 def test_the_readme_names_the_two_commands_first() -> None:
     first = blocks(README, "sh")[0]
     assert first.splitlines() == ["make demo", "make test"]
+
+
+def test_the_swap_of_the_readme_works_on_the_shipped_registry(tmp_path: Path) -> None:
+    shipped = (ROOT / "registry.yaml").read_text()
+    diff = blocks(README, "diff")[0].splitlines()
+    (old,) = (line[1:].strip() for line in diff if line.startswith("-"))
+    (new,) = (line[1:].strip() for line in diff if line.startswith("+"))
+    assert shipped.count(old) == 1
+    (tmp_path / "registry.yaml").write_text(shipped.replace(old, new))
+    before = Pipeline.resolve(Registry.read(ROOT / "registry.yaml"), Plugins())
+    after = Pipeline.resolve(Registry.read(tmp_path / "registry.yaml"), Plugins())
+    changed = {
+        name
+        for name, node in {**after.streams, **after.features}.items()
+        if node.fingerprint != {**before.streams, **before.features}[name].fingerprint
+    }
+    assert changed == {"speech"}
+
+
+def test_the_pipeline_of_the_paper_lacks_nothing_but_components() -> None:
+    registry = Registry.read(ROOT / "examples/mer2024/registry.yaml")
+    with pytest.raises(RegistryError) as caught:
+        Pipeline.resolve(registry, Plugins())
+    mistakes = str(caught.value).splitlines()[1:]
+    assert all("is called" in line for line in mistakes), mistakes

@@ -1,0 +1,154 @@
+"""What the commands report, as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import JsonValue
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mercore.report import summary_table
+from mercore.show import Json
+
+_REASONS = 5
+
+
+def print_checked(about: Json) -> None:
+    """Print the components and the branches as tables."""
+    table = _table("name", "kind", "uses", "inputs", "distribution")
+    for row in about["components"]:
+        inputs = ", ".join(
+            name if name == stream else f"{name}: {stream}"
+            for name, stream in row["inputs"].items()
+        )
+        _add(table, row["name"], row["kind"], row["uses"], inputs, row["distribution"])
+    _print(table)
+    for name, features in about["branches"].items():
+        _say(f"branch {name} = {' + '.join(features)}")
+    if about["manifest"]:
+        found = about["manifest"]
+        splits = ", ".join(f"{count} {split}" for split, count in found["splits"].items())
+        _say(f"{found['path']}: {found['samples']} samples ({splits})")
+    _say(f"{about['registry']}: no mistakes")
+
+
+def print_installed(about: Json) -> None:
+    """Print the components as a table, what is broken below it."""
+    table = _table("kind", "name", "distribution", "about")
+    for row in about["components"]:
+        origin = f"{row['distribution']} {row['version']}"
+        _add(table, row["kind"], row["name"], origin, row["about"])
+    _print(table)
+    for broken in about["broken"]:
+        _say(
+            f"set aside: plugin {broken['plugin']!r} of {broken['distribution']}: "
+            f"{broken['reason']}"
+        )
+    for conflict in about["conflicts"]:
+        _say(f"conflict: {conflict}")
+
+
+def print_extracted(about: Sequence[Json]) -> None:
+    """Print a table of what was done; failures with their reasons below it."""
+    table = _table("name", "uses", "samples", "new", "failed", "seconds", "samples/s")
+    for row in about:
+        rate = row["extracted"] / row["seconds"] if row["seconds"] else None
+        _add(
+            table, row["name"], row["uses"], row["samples"], row["extracted"], row["failed"] or "",
+            f"{row['seconds']:.1f}" if row["seconds"] else "",
+            f"{rate:.1f}" if rate else "",
+        )  # fmt: skip
+    _print(table)
+    for row in about:
+        _print_reasons(row["name"], row["failures"])
+
+
+def _print_reasons(name: str, failures: Sequence[Json]) -> None:
+    for failure in failures[:_REASONS]:
+        ids = failure["samples"]
+        more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+        _say(f"{name}: {', '.join(ids[:3])}{more} failed: {failure['reason']}")
+    if len(failures) > _REASONS:
+        _say(f"{name}: {len(failures) - _REASONS} more reasons; `mer status --json` lists all")
+
+
+def print_stored(about: Json) -> None:
+    """Print a table of the current features; what is superseded below it."""
+    table = _table("name", "kind", "fingerprint", "dim", "done", "failed")
+    for row in about["current"]:
+        done = f"{row['done']} of {row['samples']}"
+        _add(
+            table, row["name"], row["kind"], row["fingerprint"], row["dim"] or "", done,
+            row["failed"] or "",
+        )  # fmt: skip
+    _print(table)
+    for row in about["current"]:
+        _print_reasons(row["name"], row["failures"])
+    for row in about["superseded"]:
+        _say(f"superseded: {row['name']}, {row['samples']} samples, {_megabytes(row['bytes'])}")
+
+
+def print_stale(about: Sequence[Json]) -> None:
+    """Print what prune deletes."""
+    for row in about:
+        _say(f"{row['name']}: {row['samples']} samples, {_megabytes(row['bytes'])}")
+    if not about:
+        _say("nothing to delete: the registry describes all that the store holds")
+
+
+def print_trained(about: Sequence[Json]) -> None:
+    """Print one row a branch."""
+    table = _table("branch", "features", "fusion", "WAF of the folds", "seconds", "")
+    for row in about:
+        folds = " ".join(f"{score:.3f}" for score in row["fold_waf"])
+        note = "" if row["trained_now"] else "up to date"
+        features = " + ".join(row["features"])
+        _add(table, row["branch"], features, row["fusion"], folds, f"{row['seconds']:.1f}", note)
+    _print(table)
+
+
+def print_decided(about: Json) -> None:
+    """Print the counts and where the predictions are."""
+    for split, counts in about["decided"].items():
+        _say(f"{split}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    _say(f"Predictions: {about['predictions']}")
+
+
+def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
+    """Print the scores and the path of the HTML report."""
+    table = _table("branch", "split", "WAF", "95% interval", "accuracy")
+    for row in summary_table(report):
+        interval = f"{row.low:.3f} to {row.high:.3f}"
+        split = "train (cross-validated)" if row.split == "train" else row.split
+        _add(table, row.branch, split, f"{row.waf:.4f}", interval, f"{row.accuracy:.4f}")
+    _print(table)
+    if report["synthetic"]:
+        _say("Synthetic data: these numbers show that the pipeline learns, nothing else.")
+    _say(f"Predictions: {page.with_name('predictions.csv')}")
+    _say(f"Report: {page}")
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: object) -> None:
+    table.add_row(*(escape(str(cell)) for cell in cells))
+
+
+def _print(table: Table) -> None:
+    Console().print(table)
+
+
+def _say(text: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(escape(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,7 +46,9 @@ class Machine:
         """Return how many streams and features are extracted at once."""
         if self.parallel:
             return self.parallel
-        return min(2, cores()) if self.chosen_device() == "cpu" else 1
+        # Asking torch whether there is a GPU would import it, also when nothing is to be done.
+        alone = self.device.startswith("cuda") or os.path.exists("/dev/nvidiactl")
+        return 1 if alone and self.device != "cpu" else min(2, cores())
 
     def chosen_device(self) -> str:
         """Return the device, with ``auto`` resolved to the first GPU or the CPU."""

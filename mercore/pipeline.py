@@ -119,7 +119,7 @@ class _Resolver:
         for name in order:
             use = self.content.streams[name]
             self._add_node(("streams", name), preprocessors[name], wiring[name], use)
-        streams, self.nodes = self.nodes, dict(self.nodes)
+        streams = dict(self.nodes)
         for name, part in encoders.items():
             self._add_node(("features", name), part, features[name], self.content.features[name])
         if self.mistakes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from pydantic import JsonValue
 from rich.console import Console
@@ -125,6 +126,8 @@ def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
         split = "train (cross-validated)" if row.split == "train" else row.split
         _add(table, row.branch, split, f"{row.waf:.4f}", interval, f"{row.accuracy:.4f}")
     _print(table)
+    for warning in cast(list[str], report["warnings"]):
+        _say(f"Warning: {warning}")
     if report["synthetic"]:
         _say("Synthetic data: these numbers show that the pipeline learns, nothing else.")
     _say(f"Predictions: {page.with_name('predictions.csv')}")

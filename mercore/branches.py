@@ -113,13 +113,19 @@ def _matrix(
 
 def check_trainable(labels: IntArray, folds: int, classes: Sequence[str]) -> None:
     """Raise RunError unless the labels of the train split allow so many folds."""
-    found = sorted({int(label) for label in labels if label >= 0})
-    count = int((labels >= 0).sum())
+    sizes = np.bincount(labels[labels >= 0], minlength=len(classes))
+    found = np.flatnonzero(sizes).tolist()
+    count = int(sizes.sum())
     if count < folds or len(found) < 2:
         names = ", ".join(classes[index] for index in found) or "none"
         raise RunError(
             f"{count} labelled train samples of the classes {names}: "
             f"{folds} folds need at least {folds} samples and two classes"
+        )
+    if sizes.max() < folds:
+        raise RunError(
+            f"the largest class, {classes[int(sizes.argmax())]!r}, has {sizes.max()} train "
+            f"samples, too few for {folds} folds; set 'folds: {max(2, sizes.max())}'"
         )
 
 
@@ -138,10 +144,7 @@ def assign_folds(data: Dataset, folds: int, seed: int, classes: Sequence[str]) -
     with warnings.catch_warnings():
         # A class with fewer samples than folds is legitimate: it is absent from some folds.
         warnings.simplefilter("ignore", UserWarning)
-        try:
-            parts = list(splitter.split(order, data.labels[order]))
-        except ValueError as error:
-            raise RunError(f"cannot make {folds} stratified folds: {error}") from error
+        parts = list(splitter.split(order, data.labels[order]))
     for number, (_, valid) in enumerate(parts):
         assigned[order[valid]] = number
     return assigned

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mercore.project import Project
 
 SOME_FAILED = 3
+INTERRUPTED = 130
 
 
 class _Group(click.Group):
@@ -29,6 +30,9 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: what is done is kept; run it again to go on", err=True)
+            ctx.exit(INTERRUPTED)
         except MercoreError as error:
             if ctx.params.get("debug"):
                 raise
@@ -49,7 +53,8 @@ class _Group(click.Group):
 def main(debug: bool) -> None:
     """Extract features, train fusion branches and vote: multimodal emotion recognition.
 
-    Exit status: 0 all done, 1 an error, 2 wrong usage, 3 finished but some samples failed.
+    Exit status: 0 all done, 1 an error, 2 wrong usage, 3 finished but some samples failed,
+    130 interrupted.
     Each option may be set by the environment: MERCORE_RUN_STORE is --store of `mer run`.
     """
 
@@ -81,7 +86,10 @@ def _exit(outcomes: Sequence[Outcome]) -> None:
 @main.command()
 @with_options([*FILES[:2], JSON])
 def check(registry: str, manifest: str, as_json: bool) -> None:
-    """Check the registry, and the manifest where there is one; loads no weights."""
+    """Check the registry and the manifest.
+
+    Loads no weights. Without --manifest, manifest.csv is checked where there is one.
+    """
     import os
 
     from mercore import show, tables
@@ -94,6 +102,8 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
     given = click.get_current_context().get_parameter_source("manifest")
     wanted = given is not click.core.ParameterSource.DEFAULT or os.path.exists(manifest)
     samples = Manifest.read(manifest, pipeline.classes) if wanted else None
+    if samples:
+        pipeline.check_media(samples)
     about = show.checked(pipeline, samples)
     _print_json(about) if as_json else tables.print_checked(about)
 
@@ -101,7 +111,10 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
 @main.command()
 @JSON
 def plugins(as_json: bool) -> None:
-    """List the installed components, and the plugins that could not be used."""
+    """List the installed components.
+
+    Plugins that could not be used are listed with the reason.
+    """
     from mercore import show, tables
     from mercore.plugins import Plugins
 
@@ -114,7 +127,10 @@ def plugins(as_json: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[FEATURE]...")
 @with_options([*FILES[:3], *MACHINE, RETRY, JSON])
 def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options: Any) -> None:
-    """Extract all features, or only those named; what is done is not done again."""
+    """Extract features into the store.
+
+    All of them, or those named and what they read. What is done is not done again.
+    """
     from mercore import show, tables
     from mercore.progress import Bars
 
@@ -129,7 +145,10 @@ def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options
 @main.command()
 @with_options([*FILES[:3], JSON])
 def status(as_json: bool, **files: str) -> None:
-    """Show what the store holds of each feature, and what it holds besides."""
+    """Show what the store holds.
+
+    Whether a clip has changed since is seen by `mer extract`, not here.
+    """
     from mercore import show, tables
 
     about = show.stored(_project(files, {}))
@@ -141,7 +160,10 @@ def status(as_json: bool, **files: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 def prune(yes: bool, dry_run: bool, as_json: bool, **files: str) -> None:
-    """Delete features and streams that the registry no longer describes."""
+    """Delete what the registry does not describe.
+
+    Another registry that shares the store may use it still.
+    """
     from mercore import show, tables
     from mercore.status import superseded
 
@@ -155,12 +177,16 @@ def prune(yes: bool, dry_run: bool, as_json: bool, **files: str) -> None:
         click.confirm(f"Delete these {len(stale)}?", abort=True, err=True)
     for collection in stale:
         project.store.remove(collection)
+    click.echo(f"deleted {len(stale)}", err=True)
 
 
 @main.command()
 @with_options([*FILES, *MACHINE, JSON])
 def train(as_json: bool, **options: Any) -> None:
-    """Train the branches by cross-validation; those that are up to date stay as they are."""
+    """Train the branches.
+
+    By cross-validation; those that are up to date stay as they are.
+    """
     from mercore import show, tables
     from mercore.progress import Bars
 
@@ -195,7 +221,10 @@ def report(as_json: bool, **files: str) -> None:
 @main.command()
 @with_options([*FILES, *MACHINE, RETRY, JSON])
 def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
-    """Extract, train, vote and report; what is done and unchanged is not done again."""
+    """Extract, train, vote and report.
+
+    What is done and unchanged is not done again.
+    """
     from dataclasses import replace
 
     from mercore import show, tables
@@ -220,7 +249,10 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
 
 @main.command()
 def schema() -> None:
-    """Print the JSON Schema of registry.yaml, for completion in editors."""
+    """Print the JSON Schema of registry.yaml.
+
+    Editors complete and check the file with it.
+    """
     from mercore.registry import schema as registry_schema
 
     _print_json(registry_schema())

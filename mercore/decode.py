@@ -122,6 +122,8 @@ def _open(path: str) -> Iterator[InputContainer]:
             yield container
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        if os.path.exists(path) and not os.path.getsize(path):
+            reason = "the file is empty"
         raise InputError(f"{path}: {problem}: {reason}") from error
 
 

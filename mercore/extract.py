@@ -93,6 +93,8 @@ class Outcome:
     """New in this run, failed ones included."""
     failed: Mapping[str, str]
     """Sample id to reason, for every failed sample of the manifest."""
+    absent: int = 0
+    """Samples for which the manifest gives nothing to read."""
     seconds: Seconds = field(default_factory=Seconds)
 
 
@@ -220,8 +222,8 @@ class _Extraction:
         if todo and not self.work.stop.is_set():
             self._extract(todo)
         self.target.mark(self.work.store)
-        failed = self.target.failed(samples)
-        return Outcome(self.node, len(samples), len(todo), failed, self.seconds)
+        failed, absent = self.target.failed(samples), self.target.absent(samples)
+        return Outcome(self.node, len(samples), len(todo), failed, absent, self.seconds)
 
     def _extract(self, todo: Sequence[Sample]) -> None:
         began = time.perf_counter()

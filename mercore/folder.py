@@ -59,7 +59,8 @@ class RunFolder:
         """Write the branch; branch.json last, so that a torn one is trained again."""
         from safetensors.numpy import save
 
-        replace(self._branch(name, "branch.json"), b"{}\n")
+        if not self.branch(name, str(about["key"])):
+            replace(self._branch(name, "branch.json"), b"{}\n")
         for fold, weights in enumerate(trained.weights):
             arrays = {key: np.ascontiguousarray(array) for key, array in weights.items()}
             replace(self._branch(name, f"fold{fold}.safetensors"), save(arrays))
@@ -107,9 +108,13 @@ class RunFolder:
         classes: Sequence[str],
         decision: Decision,
         votes: Mapping[str, IntArray],
+        missing: Sequence[Sequence[str]],
     ) -> Path:
-        """Write the decision, its probabilities and each branch's label; return the file."""
-        header = ["id", "split", "label", "predicted", "support", *classes]
+        """Write the decision, its probabilities and each branch's label; return the file.
+
+        `missing` are the features each sample lacks.
+        """
+        header = ["id", "split", "label", "predicted", "support", *classes, "missing"]
         header += [f"branch_{name}" for name in votes]
         rows = (
             [
@@ -119,6 +124,7 @@ class RunFolder:
                 classes[decision.labels[row]],
                 f"{decision.support[row]:.4f}",
                 *(f"{value:.6f}" for value in decision.probabilities[row]),
+                " ".join(missing[row]),
                 *(classes[labels[row]] for labels in votes.values()),
             ]
             for row, sample in enumerate(samples)

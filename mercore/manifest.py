@@ -18,6 +18,7 @@ from pathlib import Path
 from mercore.errors import ManifestError, did_you_mean, listed
 
 MEDIA = ("video", "audio", "text")
+KNOWN = ("id", "split", "label", *MEDIA)
 UNLABELLED = "unlabelled"
 TRAIN = "train"
 _TEST = re.compile(r"test\w*")
@@ -104,7 +105,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             yield from _json_rows(path, lines) if _is_json(path) else _csv_rows(path, lines)
     except OSError as error:
-        raise ManifestError(f"cannot read the manifest {path}: {error.strerror}") from error
+        raise ManifestError(
+            f"cannot read the manifest {path}: {error.strerror}; name one with --manifest"
+        ) from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
 
@@ -132,10 +135,16 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     twice = {name for name in header if header.count(name) > 1}
     if twice:
         raise ManifestError(f"{path.name}:1: column {min(twice)!r} occurs twice")
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+        raise ManifestError(f"{path.name}:1: one column {header[0]!r}; separate columns by commas")
     for column in ("id", "split"):
         if column not in header:
             hint = did_you_mean(column, header)
             raise ManifestError(f"{path.name}:1: no column {column!r} in {list(header)}{hint}")
+    for name in header:
+        meant = did_you_mean(name, set(KNOWN) - set(header))
+        if name not in KNOWN and meant:
+            raise ManifestError(f"{path.name}:1: unknown column {name!r}{meant}")
     if not set(MEDIA) & set(header):
         raise ManifestError(f"{path.name}:1: none of the columns {', '.join(MEDIA)}")
 
@@ -190,8 +199,10 @@ def _media_mistakes(row: dict[str, str], folder: str) -> Iterator[str]:
         value = row[name]
         if name == "text" and not is_text_file(value):
             continue
-        if not os.path.isfile(os.path.join(folder, value)):
-            yield f"{name}: no such file: {value!r}, looked in {folder!r}"
+        path = os.path.join(folder, value)
+        if not os.path.isfile(path):
+            found = "is a folder" if os.path.isdir(path) else "no such file"
+            yield f"{name}: {found}: {value!r}, looked in {folder!r}"
 
 
 def _sample(row: dict[str, str], folder: str) -> Sample:
@@ -201,6 +212,5 @@ def _sample(row: dict[str, str], folder: str) -> Sample:
         if value:
             words = name == "text" and not is_text_file(value)
             media[name] = value if words else os.path.join(folder, value)
-    known = {"id", "split", "label", *MEDIA}
-    extra = {name: value for name, value in row.items() if name not in known}
+    extra = {name: value for name, value in row.items() if name not in KNOWN}
     return Sample(row["id"], row["split"], row.get("label") or None, media, extra)

@@ -20,7 +20,8 @@ from mercore.components import (
     Preprocessor,
 )
 from mercore.document import Key, Mistake
-from mercore.errors import MercoreError, did_you_mean
+from mercore.errors import ManifestError, MercoreError, did_you_mean
+from mercore.manifest import Manifest
 from mercore.media import REVISION, Audio, Spec, Video, Words
 from mercore.plugins import Plugins
 from mercore.registry import Branch, FeatureUse, Registry, StreamUse, Use
@@ -77,6 +78,17 @@ class Pipeline:
     features: Mapping[str, Node]
     branches: Mapping[str, BranchNode]
     ensemble: Ensemble
+
+    def check_media(self, manifest: Manifest) -> None:
+        """Raise ManifestError when a node reads a medium that no sample gives."""
+        for root in _ROOTS:
+            readers = [name for name, node in self.features.items() if root in node.roots]
+            given = any(root in s.media or s.file(root) for s in manifest.samples)
+            if readers and not given:
+                raise ManifestError(
+                    f"{manifest.path}: no sample gives {root}, which {', '.join(readers)} "
+                    "needs; add the column, or take the feature out of the registry"
+                )
 
     @property
     def classes(self) -> tuple[str, ...]:

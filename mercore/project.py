@@ -58,6 +58,7 @@ class Project:
         read = Registry.read(registry)
         pipeline = Pipeline.resolve(read, Plugins())
         samples = Manifest.read(manifest, pipeline.classes)
+        pipeline.check_media(samples)
         folder = RunFolder(Path(out))
         return cls(
             pipeline,
@@ -106,7 +107,8 @@ class Project:
         # come out the same on any number of cores.
         with limited(1):
             for name in stale:
-                self._train(self.pipeline.branches[name], keys[name], data, folds)
+                if not self.folder.branch(name, keys[name]):  # another run may have been faster
+                    self._train(self.pipeline.branches[name], keys[name], data, folds)
                 self.watch.advance("branches", 1, 0)
         return stale
 
@@ -151,9 +153,26 @@ class Project:
         _check_decision(decision, votes, self.pipeline.ensemble.name)
         ballots = {result.name: result.probabilities.argmax(axis=1) for result in results}
         self.folder.save_predictions(
-            self.manifest.samples, self.pipeline.classes, decision, ballots
+            self.manifest.samples, self.pipeline.classes, decision, ballots, self.missing()
         )
         return decision
+
+    def missing(self) -> list[list[str]]:
+        """Return, for each sample, the features of the branches that it lacks."""
+        used = {name for branch in self.pipeline.branches.values() for name in branch.features}
+        found = {}
+        for name in sorted(used):
+            node = self.pipeline.features[name]
+            collection = self.store.collection("features", name, node.fingerprint)
+            found[name] = collection.entries() if collection else {}
+        return [
+            [
+                name
+                for name, entries in found.items()
+                if sample.id not in entries or entries[sample.id].failed is not None
+            ]
+            for sample in self.manifest.samples
+        ]
 
     def report(self) -> tuple[dict[str, JsonValue], Path]:
         """Return report.json's content and the path of the HTML; write both."""
@@ -290,8 +309,19 @@ def warnings_of(project: Project) -> Sequence[str]:
     labels = project.labels[[sample.split == TRAIN for sample in project.manifest.samples]]
     counts = np.bincount(labels[labels >= 0], minlength=len(content.classes))
     mining = ["'mining:' is read but not carried out yet"] if content.mining else []
-    return mining + [
-        f"class {name!r} has {count} training samples: fewer than the {content.folds} folds"
-        for name, count in zip(content.classes, counts.tolist(), strict=True)
-        if count < content.folds
+    used = {name for branch in project.pipeline.branches.values() for name in branch.features}
+    missing = zip(project.ids, project.missing(), strict=True)
+    blind = [identifier for identifier, names in missing if len(names) == len(used)]
+    lost = [
+        f"{len(blind)} samples lack every feature and are predicted from training means alone: "
+        f"{', '.join(blind[:5])}{', ...' if len(blind) > 5 else ''}"
     ]
+    return (
+        mining
+        + (lost if blind else [])
+        + [
+            f"class {name!r} has {count} training samples: fewer than the {content.folds} folds"
+            for name, count in zip(content.classes, counts.tolist(), strict=True)
+            if count < content.folds
+        ]
+    )

@@ -37,6 +37,10 @@ class UpstreamError(InputError):
     """A sample cannot be used because a stream it is read from has failed."""
 
 
+class AbsentError(InputError):
+    """The manifest gives no such medium for a sample: nothing is wrong with it."""
+
+
 @dataclass(frozen=True)
 class Upstream:
     """A stream in the store, as it was when reading began."""
@@ -64,6 +68,8 @@ class Upstream:
         entry = self.entries.get(sample.id)
         if self.collection is None or entry is None:
             raise UpstreamError(f"stream {self.name!r} has nothing for this sample")
+        if entry.failed is not None and entry.record.get("absent"):
+            raise AbsentError(entry.failed)
         if entry.failed is not None:
             raise UpstreamError(f"stream {self.name!r} failed: {entry.failed}")
         return unpack(self.collection.sequence(sample.id), entry.record, self.spec)
@@ -140,7 +146,7 @@ class Reader:
             return decode(path, spec)
         if stream in sample.media:
             return Text(sample.media[stream])
-        raise InputError(f"the manifest gives no {stream} for this sample")
+        raise AbsentError(f"the manifest gives no {stream} for this sample")
 
 
 def _fitted(media: Media, spec: Spec) -> Media:

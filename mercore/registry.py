@@ -75,7 +75,8 @@ class Branch(_Section):
     """One classifier: a fusion trained on a combination of features."""
 
     features: Annotated[
-        tuple[Name, ...], BeforeValidator(lambda value: _sum(value), json_schema_input_type=str)
+        tuple[Name, ...],
+        BeforeValidator(lambda value: _sum(value), json_schema_input_type=str | list[str]),
     ] = Field(description="The features, written as a sum: hubert + baichuan + vit.")
     uses: Name | None = Field(default=None, description="The fusion, when not the common one.")
     with_: dict[str, JsonValue] = Field(default_factory=dict, alias="with")
@@ -102,7 +103,9 @@ def _as_branch(value: object) -> object:
 
 
 ShortUse = Annotated[Use, BeforeValidator(_as_use, json_schema_input_type=str | Use)]
-ShortBranch = Annotated[Branch, BeforeValidator(_as_branch, json_schema_input_type=str | Branch)]
+ShortBranch = Annotated[
+    Branch, BeforeValidator(_as_branch, json_schema_input_type=str | list[str] | Branch)
+]
 
 
 class Content(_Section):

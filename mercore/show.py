@@ -84,6 +84,7 @@ def extracted(outcomes: Sequence[Outcome]) -> list[Json]:
             "samples": outcome.samples,
             "extracted": outcome.extracted,
             "failed": len(outcome.failed),
+            "absent": outcome.absent,
             "failures": _reasons(outcome.failed),
             "seconds": round(outcome.seconds.wall, 3),
             "load": round(outcome.seconds.load, 3),

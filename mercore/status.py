@@ -35,7 +35,9 @@ def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
         dim=_dim(node, collection),
         samples=len(found),
         failed=tuple(
-            (name, entry.failed) for name, entry in found.items() if entry.failed is not None
+            (name, entry.failed)
+            for name, entry in found.items()
+            if entry.failed is not None and not entry.record.get("absent")
         ),
         seconds=_total(notes, "wall"),
         decode=_total(notes, "decode"),

@@ -33,6 +33,8 @@ def print_checked(about: Json) -> None:
         found = about["manifest"]
         splits = ", ".join(f"{count} {split}" for split, count in found["splits"].items())
         _say(f"{found['path']}: {found['samples']} samples ({splits})")
+    else:
+        _say("no manifest.csv here: samples are not checked")
     _say(f"{about['registry']}: no mistakes")
 
 
@@ -54,11 +56,12 @@ def print_installed(about: Json) -> None:
 
 def print_extracted(about: Sequence[Json]) -> None:
     """Print a table of what was done; failures with their reasons below it."""
-    table = _table("name", "uses", "samples", "new", "failed", "seconds", "samples/s")
+    table = _table("name", "uses", "samples", "new", "absent", "failed", "seconds", "samples/s")
     for row in about:
         rate = row["extracted"] / row["seconds"] if row["seconds"] else None
         _add(
-            table, row["name"], row["uses"], row["samples"], row["extracted"], row["failed"] or "",
+            table, row["name"], row["uses"], row["samples"], row["extracted"], row["absent"] or "",
+            row["failed"] or "",
             f"{row['seconds']:.1f}" if row["seconds"] else "",
             f"{rate:.1f}" if rate else "",
         )  # fmt: skip

@@ -16,7 +16,7 @@ from mercore.components import Encoder, Noted, Preprocessor
 from mercore.errors import InputError
 from mercore.manifest import Sample
 from mercore.pipeline import Node, Pipeline, describe
-from mercore.reader import Item, Upstream, UpstreamError
+from mercore.reader import AbsentError, Item, Upstream, UpstreamError
 from mercore.sources import Sources
 from mercore.store import Collection, Entry, Row, RowType, Store
 from mercore.streams import medium_name, pack
@@ -69,10 +69,18 @@ class Target:
         """Return sample id to reason for the samples that failed."""
         entries = next(iter(self._collections.values())).entries()
         return {
-            sample.id: reason
+            sample.id: entry.failed
             for sample in samples
-            if (entry := entries.get(sample.id)) and (reason := entry.failed) is not None
+            if (entry := entries.get(sample.id))
+            and entry.failed is not None
+            and not entry.record.get("absent")
         }
+
+    def absent(self, samples: Sequence[Sample]) -> int:
+        """Return how many samples have no such medium in the manifest."""
+        entries = next(iter(self._collections.values())).entries()
+        found = [entries[sample.id] for sample in samples if sample.id in entries]
+        return sum(bool(entry.record.get("absent")) for entry in found)
 
     def commit(self, items: Sequence[Item], outputs: Sequence[object]) -> int:
         """Commit one output, or the exception in its place, a sample; return how many failed."""
@@ -82,7 +90,10 @@ class Target:
                 rows[group].append(row)
         for group, collection in self._collections.items():
             collection.commit(rows[group])
-        return sum(row.failed is not None for row in next(iter(rows.values())))
+        return sum(
+            row.failed is not None and "absent" not in row.record
+            for row in next(iter(rows.values()))
+        )
 
     def note(self, seconds: Seconds) -> None:
         """Note where the time went."""
@@ -194,7 +205,11 @@ def header(node: Node, pipeline: Pipeline) -> dict[str, JsonValue]:
 
 
 def _failure(item: Item, error: Exception) -> Row:
-    record: dict[str, JsonValue] = {"upstream": True} if isinstance(error, UpstreamError) else {}
+    record: dict[str, JsonValue] = {}
+    if isinstance(error, UpstreamError):
+        record["upstream"] = True
+    if isinstance(error, AbsentError):
+        record["absent"] = True
     return Row(item.sample.id, None, item.source, record, _reason(error, item.sample))
 
 

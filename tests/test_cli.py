@@ -12,7 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 
+import mercore_toys
 from mercore.cli import main
+from mercore.components import Encode
+from mercore_toys import Letters
 
 REGISTRY = """\
 classes: [sad, happy]
@@ -258,3 +261,45 @@ def test_a_run_folder_that_cannot_be_used_is_named(folder: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: cannot ")
     assert "taken" in result.stderr
+
+
+def test_a_sample_without_a_medium_is_absent_and_no_failure(folder: Path) -> None:
+    (folder / "a.txt").write_text("a c")
+    text = (folder / "manifest.csv").read_text().replace("label,text", "label,text,video")
+    (folder / "clip.mp4").write_bytes(b"")
+    (folder / "manifest.csv").write_text(text + "mute,test1,sad,,clip.mp4\n")
+    result = mer("run")
+    assert result.exit_code == 0, result.output
+    row = predictions(folder)["mute"]
+    assert row["missing"] == "all few"
+    report = json.loads((folder / "runs/default/report.json").read_text())
+    assert "1 samples lack every feature" in report["warnings"][0]
+
+
+def test_a_medium_that_no_sample_gives_is_said_before_anything_is_extracted(folder: Path) -> None:
+    text = REGISTRY.replace("fusion:", "  look: {uses: brightness}\nfusion:")
+    (folder / "registry.yaml").write_text(text)
+    for command in ("check", "run"):
+        result = mer(command)
+        assert result.exit_code == 1
+        assert "manifest.csv: no sample gives video, which look needs" in result.stderr
+
+
+def test_a_class_smaller_than_the_folds_alone_is_fine_but_not_the_largest(folder: Path) -> None:
+    (folder / "registry.yaml").write_text(REGISTRY.replace("folds: 3", "folds: 10"))
+    result = mer("run")
+    assert result.exit_code == 1
+    assert "the largest class, 'sad', has 9 train samples, too few for 10 folds" in result.stderr
+
+
+def test_an_interrupted_command_says_how_to_go_on(folder: Path) -> None:
+    class Interrupting(Letters):
+        def load(self, device: str, dtype: str) -> Encode:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mercore_toys.Letters, "load", Interrupting.load)
+        result = mer("run")
+    assert result.exit_code == 130
+    assert "Interrupted: what is done is kept; run it again to go on" in result.stderr
+    assert mer("run").exit_code == 0

@@ -109,3 +109,14 @@ def test_a_column_with_one_value_is_a_note(write: Write) -> None:
     assert read(write("m.csv", "id,split,text,synthetic,take\n" + rows)).notes == {
         "synthetic": "true"
     }
+
+
+def test_a_misspelt_column_is_not_taken_for_one_to_keep(write: Write) -> None:
+    with pytest.raises(ManifestError, match="unknown column 'vidoe'; did you mean 'video'"):
+        read(write("m.csv", "id,split,vidoe,text\na,test,a.mp4,hi\n"))
+    assert read(write("n.csv", "id,split,text,texts\na,test,hi,ho\n")).samples[0].extra
+
+
+def test_other_separators_are_named(write: Write) -> None:
+    with pytest.raises(ManifestError, match="separate columns by commas"):
+        read(write("m.csv", "id;split;text\na;test;hi\n"))

@@ -235,11 +235,13 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
         project.check_trainable()  # before the hours that extraction may take
         outcomes = project.extract(retry_failed=retry_failed)
     extracted = show.extracted(outcomes)
-    if not as_json:
-        tables.print_extracted(extracted)
-    with Bars() as bars:
-        trained = replace(project, watch=bars).train()
-    content, page = project.report()
+    try:
+        with Bars() as bars:
+            trained = replace(project, watch=bars).train()
+        content, page = project.report()
+    finally:  # also when the training fails; not before, a closed pipe would end the run here
+        if not as_json:
+            tables.print_extracted(extracted)
     if as_json:
         _print_json({"extracted": extracted, "trained": trained, "report": content})
     else:

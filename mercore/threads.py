@@ -27,14 +27,24 @@ def limited(count: int) -> Iterator[None]:
     The number also decides the order of sums, so it is always set: results repeat bit for bit
     whether or not torch was loaded before.
     """
-    before = os.environ.get(_VARIABLE)
+    before, usual = os.environ.get(_VARIABLE), _torch_threads() or cores()
     os.environ[_VARIABLE] = str(max(1, count))
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(max(1, count))
+    _set_torch_threads(max(1, count))
     try:
         yield
     finally:
+        _set_torch_threads(usual)
         if before is None:
             del os.environ[_VARIABLE]
         else:
             os.environ[_VARIABLE] = before
+
+
+def _torch_threads() -> int | None:
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch else None
+
+
+def _set_torch_threads(count: int) -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)

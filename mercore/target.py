@@ -53,15 +53,17 @@ class Target:
             entries = [entries.get(sample.id) for entries in stored]
             return all(
                 entry is not None
-                and not (entry.failed is not None and (retry_failed or mended(entry, sample)))
+                and not (entry.failed is not None and again(entry, sample))
                 and sources.unchanged(entry.source, sample, self._node.roots)
                 for entry in entries
             )
 
-        def mended(entry: Entry, sample: Sample) -> bool:
-            """Return whether it failed for what it reads, which is there now."""
+        def again(entry: Entry, sample: Sample) -> bool:
+            """Return whether to try a failed sample: asked for, or what it reads is there now."""
+            if entry.record.get("absent"):
+                return False
             there = all(stream.has(sample) for stream in upstream)
-            return bool(entry.record.get("upstream")) and there
+            return retry_failed or (bool(entry.record.get("upstream")) and there)
 
         return [sample for sample in samples if not done(sample)]
 

@@ -201,6 +201,8 @@ def test_unreadable_files_fail_alone_and_so_does_what_is_derived_from_them(clips
     assert done["shade"].failed["half"].startswith("stream 'faces' failed: cannot be read")
     assert (done["loud"].failed, done["loud"].absent) == ({}, 1)
     assert (done["words"].failed, done["words"].absent) == ({}, 1)
+    again = clips.run("loud", retry_failed=True)["loud"]
+    assert (again.extracted, again.absent) == (0, 1)
     assert len(clips.store["shade"].matrix(["a", "b", "mute"])) == 3
 
 

@@ -34,9 +34,7 @@ class Dataset:
     @property
     def trainable(self) -> NDArray[np.bool_]:
         """``(samples,)``: labelled samples of the train split."""
-        train = [sample.split == TRAIN for sample in self.samples]
-        labelled: NDArray[np.bool_] = np.array(train) & (self.labels >= 0)
-        return labelled
+        return trainable(self.samples, self.labels)
 
     def complete(self, names: Sequence[str]) -> NDArray[np.bool_]:
         """Return ``(samples,)``: whether all the named features are there."""
@@ -71,6 +69,12 @@ class Trained:
     seconds: float
 
 
+def trainable(samples: Sequence[Sample], labels: IntArray) -> NDArray[np.bool_]:
+    """Return ``(samples,)``: labelled samples of the train split."""
+    mask: NDArray[np.bool_] = np.array([s.split == TRAIN for s in samples]) & (labels >= 0)
+    return mask
+
+
 def label_indices(manifest: Manifest, classes: Sequence[str]) -> IntArray:
     """Return ``(samples,)`` class indices, -1 where there is no label."""
     index = {name: number for number, name in enumerate(classes)}
@@ -79,10 +83,9 @@ def label_indices(manifest: Manifest, classes: Sequence[str]) -> IntArray:
 
 def dataset(pipeline: Pipeline, manifest: Manifest, store: Store) -> Dataset:
     """Return the features of all branches; raises RunError naming one that is not extracted."""
-    names = {name for branch in pipeline.branches.values() for name in branch.features}
     features: dict[str, FloatArray] = {}
     present: dict[str, NDArray[np.bool_]] = {}
-    for name in sorted(names):
+    for name in pipeline.used:
         node = pipeline.features[name]
         collection = store.collection("features", name, node.fingerprint)
         if collection is None:
@@ -112,8 +115,8 @@ def _matrix(
 
 
 def check_trainable(labels: IntArray, folds: int, classes: Sequence[str]) -> None:
-    """Raise RunError unless the labels of the train split allow so many folds."""
-    sizes = np.bincount(labels[labels >= 0], minlength=len(classes))
+    """Raise RunError unless the labels of the training samples allow so many folds."""
+    sizes = np.bincount(labels, minlength=len(classes))
     found = np.flatnonzero(sizes).tolist()
     count = int(sizes.sum())
     if count < folds or len(found) < 2:

@@ -16,7 +16,7 @@ from mercore.batches import Batch, apply, in_batches
 from mercore.errors import InputError, RegistryError, RunError, did_you_mean
 from mercore.manifest import Manifest, Sample
 from mercore.pipeline import Node, Pipeline
-from mercore.reader import Reader
+from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
 from mercore.store import Store
 from mercore.target import Target
@@ -191,7 +191,7 @@ def _height(name: str, nodes: Mapping[str, Node]) -> int:
 
 def needed(pipeline: Pipeline, names: Iterable[str] = ()) -> list[Node]:
     """Return the named nodes and all they read, each after those it reads."""
-    known = {**pipeline.streams, **pipeline.features}
+    known = pipeline.nodes
     waiting = list(names) or list(pipeline.features)
     wanted: set[str] = set()
     while waiting:
@@ -202,7 +202,7 @@ def needed(pipeline: Pipeline, names: Iterable[str] = ()) -> list[Node]:
             hint = did_you_mean(name, known)
             raise RegistryError(f"the registry has no stream or feature called {name!r}{hint}")
         wanted.add(name)
-        waiting += [stream for stream in known[name].inputs.values() if stream in pipeline.streams]
+        waiting += known[name].upstream(pipeline.streams)
     return [node for name, node in known.items() if name in wanted]
 
 
@@ -213,12 +213,18 @@ class _Extraction:
         self.node = node
         self.work = work
         self.target = Target(node, work.pipeline, work.store)
+        self.upstream = {
+            name: Upstream.of(work.pipeline.streams[name], work.store)
+            for name in node.upstream(work.pipeline.streams)
+        }
         self.seconds = Seconds()
         self.streak = 0
 
     def run(self) -> Outcome:
         samples = self.work.samples
-        todo = self.target.todo(samples, self.work.store, self.work.sources, self.work.retry_failed)
+        todo = self.target.todo(
+            samples, self.upstream.values(), self.work.sources, self.work.retry_failed
+        )
         if todo and not self.work.stop.is_set():
             self._extract(todo)
         self.target.mark(self.work.store)
@@ -231,7 +237,7 @@ class _Extraction:
         self.work.watch.start(self.node.name, len(todo))
         function = component.load(machine.chosen_device(), self.node.dtype)
         self.seconds.load = time.perf_counter() - began
-        reader = Reader(self.node, self.work.pipeline, self.work.store, self.work.sources)
+        reader = Reader(self.node, self.upstream, self.work.sources)
         try:
             with reader.ahead(todo, machine.threads) as items:
                 for batch in in_batches(items, component.budget * machine.batch):

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from mercore.branches import Trained
-from mercore.components import Decision, IntArray, Weights
+from mercore.components import Decision, IntArray
 from mercore.errors import RunError
 from mercore.manifest import Sample
 from mercore.media import FloatArray
@@ -87,15 +87,6 @@ class RunFolder:
         except (OSError, KeyError, ValueError) as error:
             raise RunError(f"{path}: not the table of this manifest; run `mer train`") from error
 
-    def weights(self, name: str) -> list[Weights]:
-        """Return the branch's weights, one mapping a fold."""
-        from safetensors.numpy import load_file
-
-        files = sorted(self._branch(name, "").glob("fold*.safetensors"))
-        if not files:
-            raise RunError(f"{self.path}: branch {name!r} is not trained; run `mer train`")
-        return [load_file(file) for file in files]
-
     def save_folds(self, samples: Sequence[Sample], folds: IntArray) -> None:
         """Write which fold validates each training sample."""
         assigned = zip(samples, folds.tolist(), strict=True)
@@ -135,6 +126,10 @@ class RunFolder:
         """Write a text file of the run; return its path."""
         return replace(self.path / name, content.encode())
 
+    def save_json(self, name: str, content: Mapping[str, JsonValue]) -> Path:
+        """Write a JSON file of the run; return its path."""
+        return replace(self.path / name, _json(content))
+
     def _branch(self, name: str, file: str) -> Path:
         return self.path / "branches" / name / file
 
@@ -159,4 +154,5 @@ def replace(path: Path, content: bytes) -> Path:
 
 
 def _json(value: Mapping[str, JsonValue]) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"

@@ -79,6 +79,16 @@ class Pipeline:
     branches: Mapping[str, BranchNode]
     ensemble: Ensemble
 
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """Streams and features, each after those it reads."""
+        return {**self.streams, **self.features}
+
+    @property
+    def used(self) -> list[str]:
+        """The features of the branches, in alphabetical order."""
+        return sorted({name for branch in self.branches.values() for name in branch.features})
+
     def check_media(self, manifest: Manifest) -> None:
         """Raise ManifestError when a node reads a medium that no sample gives."""
         for root in _ROOTS:

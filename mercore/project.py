@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from mercore import branches
@@ -19,16 +20,16 @@ from mercore.components import Decision, IntArray, Votes
 from mercore.errors import PluginError, RegistryError, RunError
 from mercore.extract import Machine, Outcome, Silent, Watch, extract
 from mercore.folder import RunFolder
-from mercore.manifest import TRAIN, Manifest
+from mercore.manifest import Manifest
 from mercore.media import FloatArray
 from mercore.metrics import waf
-from mercore.pipeline import BranchNode, Pipeline, describe, fingerprint
+from mercore.pipeline import BranchNode, Node, Pipeline, describe, fingerprint
 from mercore.plugins import Plugins
 from mercore.registry import Registry
 from mercore.report import build, render
 from mercore.results import BranchResult, ManifestResult, Result
 from mercore.status import feature_results
-from mercore.store import Store
+from mercore.store import Entry, Store
 from mercore.threads import limited
 
 
@@ -79,6 +80,11 @@ class Project:
         """``(samples,)`` class indices, -1 where unlabelled."""
         return branches.label_indices(self.manifest, self.pipeline.classes)
 
+    @cached_property
+    def trainable(self) -> NDArray[np.bool_]:
+        """``(samples,)``: labelled samples of the train split."""
+        return branches.trainable(self.manifest.samples, self.labels)
+
     def extract(self, names: Iterable[str] = (), *, retry_failed: bool = False) -> list[Outcome]:
         """Bring the store up to date; see ``mercore.extract.extract``."""
         return extract(
@@ -115,9 +121,10 @@ class Project:
     def check_trainable(self) -> None:
         """Raise a MercoreError when the branches could not be trained once all is extracted."""
         self._check_branches()
-        train = [sample.split == TRAIN for sample in self.manifest.samples]
         branches.check_trainable(
-            self.labels[train], self.pipeline.registry.content.folds, self.pipeline.classes
+            self.labels[self.trainable],
+            self.pipeline.registry.content.folds,
+            self.pipeline.classes,
         )
 
     def _check_branches(self) -> None:
@@ -142,7 +149,11 @@ class Project:
 
     def ensemble(self) -> Decision:
         """Return the decision on every sample, from the stored tables; write predictions.csv."""
-        results = self.branch_results()
+        return self._decide(self.branch_results(), self.missing())
+
+    def _decide(
+        self, results: Sequence[BranchResult], missing: Sequence[Sequence[str]]
+    ) -> Decision:
         scores = [self._validation_waf(result.probabilities) for result in results]
         votes = Votes(
             tuple(result.name for result in results),
@@ -153,18 +164,13 @@ class Project:
         _check_decision(decision, votes, self.pipeline.ensemble.name)
         ballots = {result.name: result.probabilities.argmax(axis=1) for result in results}
         self.folder.save_predictions(
-            self.manifest.samples, self.pipeline.classes, decision, ballots, self.missing()
+            self.manifest.samples, self.pipeline.classes, decision, ballots, missing
         )
         return decision
 
     def missing(self) -> list[list[str]]:
         """Return, for each sample, the features of the branches that it lacks."""
-        used = {name for branch in self.pipeline.branches.values() for name in branch.features}
-        found = {}
-        for name in sorted(used):
-            node = self.pipeline.features[name]
-            collection = self.store.collection("features", name, node.fingerprint)
-            found[name] = collection.entries() if collection else {}
+        found = {name: self._entries(name) for name in self.pipeline.used}
         return [
             [
                 name
@@ -174,11 +180,17 @@ class Project:
             for sample in self.manifest.samples
         ]
 
+    def _entries(self, feature: str) -> Mapping[str, Entry]:
+        node = self.pipeline.features[feature]
+        collection = self.store.collection("features", feature, node.fingerprint)
+        return collection.entries() if collection else {}
+
     def report(self) -> tuple[dict[str, JsonValue], Path]:
         """Return report.json's content and the path of the HTML; write both."""
-        report = build(self._result(self.ensemble()))
-        text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-        self.folder.save("report.json", text + "\n")
+        results, missing = self.branch_results(), self.missing()
+        decision = self._decide(results, missing)
+        report = build(self._result(results, decision, missing))
+        self.folder.save_json("report.json", report)
         self.folder.save("registry.yaml", self.pipeline.registry.document.text)
         return report, self.folder.save("report.html", render(report))
 
@@ -212,16 +224,13 @@ class Project:
         )
 
     def _validation_waf(self, probabilities: FloatArray) -> float:
-        train = np.array([sample.split == TRAIN for sample in self.manifest.samples])
-        rows = train & (self.labels >= 0)
-        predicted = probabilities[rows].argmax(axis=1)
-        return waf(self.labels[rows], predicted, len(self.pipeline.classes))
+        predicted = probabilities[self.trainable].argmax(axis=1)
+        return waf(self.labels[self.trainable], predicted, len(self.pipeline.classes))
 
     def _keys(self) -> dict[str, str]:
         """Return a hash of all that decides a branch: features, samples, labels, options."""
         content = self.pipeline.registry.content
-        used = {name for branch in self.pipeline.branches.values() for name in branch.features}
-        features = {name: self._feature_key(name) for name in used}
+        features = {name: self._feature_key(name) for name in self.pipeline.used}
         common: dict[str, JsonValue] = {
             "classes": list(self.pipeline.classes),
             "samples": self._samples_key,
@@ -245,16 +254,19 @@ class Project:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def _feature_key(self, name: str) -> str:
-        node = self.pipeline.features[name]
-        collection = self.store.collection("features", name, node.fingerprint)
-        entries = collection.entries() if collection else {}
-        found = hashlib.sha256(node.fingerprint.encode())
+        entries = self._entries(name)
+        found = hashlib.sha256(self.pipeline.features[name].fingerprint.encode())
         for identifier in self.ids:
             entry = entries.get(identifier)
             found.update(f"{identifier}\0{entry and (entry.source, entry.failed)}\0".encode())
         return found.hexdigest()
 
-    def _result(self, decision: Decision) -> Result:
+    def _result(
+        self,
+        results: Sequence[BranchResult],
+        decision: Decision,
+        missing: Sequence[Sequence[str]],
+    ) -> Result:
         registry = self.pipeline.registry.document
         return Result(
             title=f"{self.folder.path.name}: {registry.path.name} on {self.manifest.path.name}",
@@ -263,7 +275,7 @@ class Project:
             ids=tuple(self.ids),
             splits=tuple(sample.split for sample in self.manifest.samples),
             labels=self.labels,
-            branches=tuple(self.branch_results()),
+            branches=tuple(results),
             ensemble=self.pipeline.ensemble.name,
             decision=decision,
             features=tuple(feature_results(self.pipeline, self.manifest, self.store)),
@@ -272,7 +284,7 @@ class Project:
                 self.manifest.path.name, len(self.manifest.samples), self.manifest.notes
             ),
             versions=versions(self.pipeline),
-            warnings=tuple(warnings_of(self)),
+            warnings=tuple(warnings_of(self, missing)),
         )
 
 
@@ -288,9 +300,8 @@ def _check_decision(decision: Decision, votes: Votes, name: str) -> None:
 
 def versions(pipeline: Pipeline) -> dict[str, str]:
     """Return the versions of what computed the results."""
-    nodes = [*pipeline.streams.values(), *pipeline.features.values()]
-    origins = [node.origin for node in nodes] + [b.origin for b in pipeline.branches.values()]
-    plugins = dict(origin.rsplit(" ", 1) for origin in sorted(origins))
+    parts: list[Node | BranchNode] = [*pipeline.nodes.values(), *pipeline.branches.values()]
+    plugins = dict(origin.rsplit(" ", 1) for origin in sorted(part.origin for part in parts))
     libraries = [name for name in ("numpy", "scikit-learn", "torch", "zarr") if _installed(name)]
     return {"mercore": version("mercore")} | plugins | {name: version(name) for name in libraries}
 
@@ -303,15 +314,14 @@ def _installed(distribution: str) -> bool:
     return True
 
 
-def warnings_of(project: Project) -> Sequence[str]:
-    """Return what a reader of the report must know about the data."""
+def warnings_of(project: Project, missing: Sequence[Sequence[str]]) -> list[str]:
+    """Return what a reader of the report must know; `missing` are the features samples lack."""
     content = project.pipeline.registry.content
-    labels = project.labels[[sample.split == TRAIN for sample in project.manifest.samples]]
-    counts = np.bincount(labels[labels >= 0], minlength=len(content.classes))
+    counts = np.bincount(project.labels[project.trainable], minlength=len(content.classes))
     mining = ["'mining:' is read but not carried out yet"] if content.mining else []
-    used = {name for branch in project.pipeline.branches.values() for name in branch.features}
-    missing = zip(project.ids, project.missing(), strict=True)
-    blind = [identifier for identifier, names in missing if len(names) == len(used)]
+    used = len(project.pipeline.used)
+    lacking = zip(project.ids, missing, strict=True)
+    blind = [identifier for identifier, names in lacking if len(names) == used]
     lost = [
         f"{len(blind)} samples lack every feature and are predicted from training means alone: "
         f"{', '.join(blind[:5])}{', ...' if len(blind) > 5 else ''}"

@@ -14,7 +14,7 @@ from mercore.decode import decode, resample, sample_times
 from mercore.errors import InputError, MercoreError
 from mercore.manifest import Sample
 from mercore.media import Audio, Frames, Media, Spec, Text, Video, Waveform
-from mercore.pipeline import Node, Pipeline
+from mercore.pipeline import Node
 from mercore.sources import Sources
 from mercore.store import Collection, Entry, Store
 from mercore.streams import unpack
@@ -78,15 +78,11 @@ class Upstream:
 class Reader:
     """Reads the inputs of one node: from the manifest's files, and from streams in the store."""
 
-    def __init__(self, node: Node, pipeline: Pipeline, store: Store, sources: Sources) -> None:
+    def __init__(self, node: Node, upstream: Mapping[str, Upstream], sources: Sources) -> None:
         self._node = node
         self._needs = node.component.needs()
         self._sources = sources
-        self._upstream = {
-            stream: Upstream.of(pipeline.streams[stream], store)
-            for stream in node.inputs.values()
-            if stream in pipeline.streams
-        }
+        self._upstream = upstream
         self.waited = 0.0
         """Seconds the caller waited for the next item."""
 

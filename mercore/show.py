@@ -21,12 +21,11 @@ Json = dict[str, Any]
 
 def checked(pipeline: Pipeline, manifest: Manifest | None) -> Json:
     """Return what a registry, and a manifest, declare."""
-    nodes = [*pipeline.streams.values(), *pipeline.features.values()]
     branches = {name: list(branch.features) for name, branch in pipeline.branches.items()}
     return {
         "registry": str(pipeline.registry.document.path),
         "classes": list(pipeline.classes),
-        "components": [_node(node) for node in nodes],
+        "components": [_node(node) for node in pipeline.nodes.values()],
         "branches": branches,
         "ensemble": pipeline.ensemble.name,
         "manifest": manifest and _samples(manifest),

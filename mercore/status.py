@@ -13,13 +13,12 @@ from mercore.manifest import Manifest
 from mercore.pipeline import Node, Pipeline
 from mercore.results import FeatureResult
 from mercore.store import Collection, Store
-from mercore.target import groups
+from mercore.target import failures, groups
 
 
 def feature_results(pipeline: Pipeline, manifest: Manifest, store: Store) -> list[FeatureResult]:
     """Return one result for each stream and feature of the pipeline, streams first."""
-    nodes = [*pipeline.streams.values(), *pipeline.features.values()]
-    return [_result(node, manifest, store) for node in nodes]
+    return [_result(node, manifest, store) for node in pipeline.nodes.values()]
 
 
 def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
@@ -34,11 +33,7 @@ def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
         fingerprint=node.fingerprint,
         dim=_dim(node, collection),
         samples=len(found),
-        failed=tuple(
-            (name, entry.failed)
-            for name, entry in found.items()
-            if entry.failed is not None and not entry.record.get("absent")
-        ),
+        failed=tuple(failures(found).items()),
         seconds=_total(notes, "wall"),
         decode=_total(notes, "decode"),
         encode=_total(notes, "encode"),
@@ -65,8 +60,11 @@ def _warnings(records: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue
 
 def superseded(pipeline: Pipeline, store: Store) -> list[Collection]:
     """Return the collections that the pipeline does not use: what ``mer prune`` deletes."""
-    nodes = [*pipeline.streams.values(), *pipeline.features.values()]
-    current = {(group, node.name, node.fingerprint) for node in nodes for group in groups(node)}
+    current = {
+        (group, node.name, node.fingerprint)
+        for node in pipeline.nodes.values()
+        for group in groups(node)
+    }
     return [
         collection
         for collection in store.collections()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -35,19 +35,18 @@ class Target:
             group: store.create(group, node.name, node.fingerprint, header(node, pipeline))
             for group in groups(node)
         }
-        self._upstream = [
-            pipeline.streams[stream]
-            for stream in node.inputs.values()
-            if stream in pipeline.streams
-        ]
         self._kinds = {group: part.rows for group, part in self._collections.items() if part.rows}
 
     def todo(
-        self, samples: Sequence[Sample], store: Store, sources: Sources, retry_failed: bool
+        self,
+        samples: Sequence[Sample],
+        upstream: Iterable[Upstream],
+        sources: Sources,
+        retry_failed: bool,
     ) -> list[Sample]:
         """Return the samples that are missing, whose files changed, or that are to be retried."""
         stored = [collection.entries() for collection in self._collections.values()]
-        upstream = [Upstream.of(node, store) for node in self._upstream]
+        streams = list(upstream)
 
         def done(sample: Sample) -> bool:
             entries = [entries.get(sample.id) for entries in stored]
@@ -62,27 +61,22 @@ class Target:
             """Return whether to try a failed sample: asked for, or what it reads is there now."""
             if entry.record.get("absent"):
                 return False
-            there = all(stream.has(sample) for stream in upstream)
+            there = all(stream.has(sample) for stream in streams)
             return retry_failed or (bool(entry.record.get("upstream")) and there)
 
         return [sample for sample in samples if not done(sample)]
 
     def failed(self, samples: Sequence[Sample]) -> dict[str, str]:
         """Return sample id to reason for the samples that failed."""
-        entries = next(iter(self._collections.values())).entries()
-        return {
-            sample.id: entry.failed
-            for sample in samples
-            if (entry := entries.get(sample.id))
-            and entry.failed is not None
-            and not entry.record.get("absent")
-        }
+        return failures(self._found(samples))
 
     def absent(self, samples: Sequence[Sample]) -> int:
         """Return how many samples have no such medium in the manifest."""
+        return sum(bool(entry.record.get("absent")) for entry in self._found(samples).values())
+
+    def _found(self, samples: Sequence[Sample]) -> dict[str, Entry]:
         entries = next(iter(self._collections.values())).entries()
-        found = [entries[sample.id] for sample in samples if sample.id in entries]
-        return sum(bool(entry.record.get("absent")) for entry in found)
+        return {sample.id: entries[sample.id] for sample in samples if sample.id in entries}
 
     def commit(self, items: Sequence[Item], outputs: Sequence[object]) -> int:
         """Commit one output, or the exception in its place, a sample; return how many failed."""
@@ -164,8 +158,7 @@ class Target:
         frames, dim = value.shape
         if not frames:
             raise InputError(f"{self._who} returned no frames")
-        self._dim = self._dim or dim
-        if dim != self._dim:
+        if self._dim is not None and dim != self._dim:
             raise InputError(f"{self._who} returned dim {dim}, expected {self._dim}")
         if not np.isfinite(value).all():
             raise InputError(f"{self._who} returned NaN or infinite values")
@@ -175,6 +168,15 @@ class Target:
     def _who(self) -> str:
         kind = "preprocessor" if self._node.kind == "stream" else "encoder"
         return f"{kind} {self._node.component.name!r}"
+
+
+def failures(entries: Mapping[str, Entry]) -> dict[str, str]:
+    """Return sample id to reason for those that failed; an absent medium is no failure."""
+    return {
+        identifier: entry.failed
+        for identifier, entry in entries.items()
+        if entry.failed is not None and not entry.record.get("absent")
+    }
 
 
 def groups(node: Node) -> tuple[str, ...]:

@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mercore._disk import LocalFiles
-from mercore._files import Content
 from mercore.errors import StoreError
 from mercore.store import Collection, Entry, Row, Store
+from mercore.store._disk import LocalFiles
+from mercore.store._files import Content
 
 DTYPES = ["float32", "float16", "float64", "uint8", "int16", "int64", "bool", "complex64"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mercore._disk import LocalFiles
-from mercore._files import Content
-from mercore._segments import INDEXED_COMMITS
 from mercore.store import Collection, Row, Store
+from mercore.store._disk import LocalFiles
+from mercore.store._files import Content
+from mercore.store._segments import INDEXED_COMMITS
 
 
 @pytest.fixture(autouse=True)

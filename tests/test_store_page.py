@@ -20,16 +20,16 @@ import pytest
 from numpy.typing import NDArray
 from toy_clips import write_mp4, write_wav
 
-from mercore._base import Grid
-from mercore._compact import clean, publish_base
-from mercore._disk import LocalFiles
-from mercore._view import load_view
 from mercore.extract import Machine, extract
 from mercore.manifest import Manifest
 from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins
 from mercore.registry import Registry
 from mercore.store import Collection, Row, Store
+from mercore.store._base import Grid
+from mercore.store._compact import clean, publish_base
+from mercore.store._disk import LocalFiles
+from mercore.store._view import load_view
 
 Array = NDArray[Any]
 PAGE = (Path(__file__).parent.parent / "docs/store.md").read_text(encoding="utf-8")

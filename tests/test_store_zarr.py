@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import zarr
 
-from mercore._base import Grid, pack_strings, unpack_strings
-from mercore._compact import publish_base
-from mercore._disk import LocalFiles
-from mercore._parts import Array
-from mercore._view import load_view
 from mercore.errors import StoreError
 from mercore.store import Collection, Row, Store
+from mercore.store._base import Grid, pack_strings, unpack_strings
+from mercore.store._compact import publish_base
+from mercore.store._disk import LocalFiles
+from mercore.store._parts import Array
+from mercore.store._view import load_view
 
 KINDS = [
     ("float32", (5,)),
@@ -146,8 +146,8 @@ def test_a_large_sample_lies_in_several_files(store: Store) -> None:
 
 
 def test_grids_keep_chunks_and_files_in_bounds() -> None:
-    from mercore._base import CHUNK_BYTES, SHARD_BYTES
-    from mercore._parts import RowType
+    from mercore.store._base import CHUNK_BYTES, SHARD_BYTES
+    from mercore.store._parts import RowType
 
     for kind in (
         RowType("float16", (1024,)),

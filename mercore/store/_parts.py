@@ -15,10 +15,10 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from mercore._documents import Document, chunk_name
-from mercore._files import Bytes
 from mercore.components import IntArray, Record
 from mercore.errors import StoreError
+from mercore.store._documents import Document, chunk_name
+from mercore.store._files import Bytes
 
 Array = NDArray[np.generic]
 
@@ -128,6 +128,30 @@ class Part:
             "shape": self.rows.shape if self.rows else None,
             "crc32c": self.checksums,
         }
+
+
+class Entries(Mapping[str, Entry]):
+    """What is known of each sample, put together when it is asked for."""
+
+    def __init__(self, where: Mapping[str, int], parts: Sequence[Part], of: Sequence[int]) -> None:
+        self._where = where
+        self._parts = parts
+        self._of = of
+        self._starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
+
+    def __getitem__(self, id: str) -> Entry:
+        at = self._where[id]
+        number = self._of[at]
+        return self._parts[number].entry(at - self._starts[number])
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._where
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mercore._documents import array, chunk_name, decoded, encoded, group
-from mercore._files import Bytes, Files
-from mercore._parts import Part, RowType, crc32c, row_type
 from mercore.errors import StoreError
+from mercore.store._documents import array, chunk_name, decoded, encoded, group
+from mercore.store._files import Bytes, Files
+from mercore.store._parts import Part, RowType, crc32c, row_type
 
 CHUNK_BYTES = 256 * 1024
 """About what is good for zarr: sixteen times smaller reads 2.4 times slower."""

@@ -15,13 +15,20 @@ from contextlib import suppress
 
 import numpy as np
 
-from mercore._base import Grid, Pointer, generations, newest_generation, write_base, write_pointer
-from mercore._documents import chunk_name, decoded
-from mercore._files import Files
-from mercore._parts import Part, Pieces, RowType, crc32c
-from mercore._segments import segment_keys
-from mercore._view import View, fill
 from mercore.errors import StoreError, listed
+from mercore.store._base import (
+    Grid,
+    Pointer,
+    generations,
+    newest_generation,
+    write_base,
+    write_pointer,
+)
+from mercore.store._documents import chunk_name, decoded
+from mercore.store._files import Files
+from mercore.store._parts import Part, Pieces, RowType, crc32c
+from mercore.store._segments import segment_keys
+from mercore.store._view import View, fill
 
 ABANDONED_SECONDS = 24 * 3600
 """How long a segment without its zarr.json is taken for one that is being written."""

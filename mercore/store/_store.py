@@ -1,15 +1,4 @@
-"""The feature store: every sample is computed once, and what was committed is never lost.
-
-::
-
-    store = Store("mer.zarr")
-    store["hubert"].matrix(ids)                              # (n, dim) float32
-    hubert = store.create("features", "hubert", fingerprint, header)
-    hubert.commit([Row("clip1", values), Row("clip2", None, failed="no audio")])
-
-All of it is valid Zarr v3. A commit is one immutable segment whose metadata is written last;
-compaction turns the segments into one sharded array without compression.
-"""
+"""The store itself: groups of collections, each under a name and a fingerprint."""
 
 from __future__ import annotations
 
@@ -17,84 +6,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from numpy.typing import DTypeLike
 from pydantic import JsonValue
 
-from mercore._collection import Collection, Identity
-from mercore._compact import empty
-from mercore._disk import LocalFiles
-from mercore._documents import Document, decoded, encoded
-from mercore._documents import group as group_document
-from mercore._files import Files
-from mercore._parts import Array, Entry, Row, RowType
 from mercore.errors import StoreError, did_you_mean
-from mercore.media import FloatArray
-
-if TYPE_CHECKING:
-    from mercore._dataset import SampleDataset
-
-__all__ = ["Collection", "Entry", "Feature", "Row", "RowType", "Store"]
+from mercore.store._collection import Collection, Identity
+from mercore.store._compact import empty
+from mercore.store._disk import LocalFiles
+from mercore.store._documents import Document, decoded, encoded
+from mercore.store._documents import group as group_document
+from mercore.store._feature import Feature
+from mercore.store._files import Files
 
 FORMAT = 1
 """Raise it when older versions cannot read the layout any more."""
-
-
-class Feature:
-    """The collections of one feature: pooled to one row a sample, and as sequences."""
-
-    def __init__(self, vectors: Collection | None, frames: Collection | None) -> None:
-        self._vectors = vectors
-        self._frames = frames
-
-    @property
-    def ids(self) -> list[str]:
-        """The samples that have values, in the order of first commit."""
-        return [id for id, entry in self._any.entries().items() if entry.failed is None]
-
-    @property
-    def header(self) -> Mapping[str, JsonValue]:
-        """What was noted at its creation."""
-        return self._any.header
-
-    @property
-    def fingerprint(self) -> str:
-        """The hash of all that can change the numbers."""
-        return self._any.fingerprint
-
-    def matrix(self, ids: Sequence[str]) -> FloatArray:
-        """Return ``(n, dim)`` float32, in the order of `ids`."""
-        return self._pooled.matrix(ids)
-
-    def sequences(self, ids: Sequence[str], dtype: DTypeLike | None = None) -> list[Array]:
-        """Return one ``(frames, dim)`` array a sample, in the stored dtype unless one is given."""
-        return self._sequences.sequences(ids, dtype)
-
-    def dataset(
-        self, ids: Sequence[str], labels: Sequence[int] | None = None, *, frames: bool = False
-    ) -> SampleDataset:
-        """Return a torch dataset of ``(dim,)`` tensors, or of ``(frames, dim)`` ones."""
-        return (self._sequences if frames else self._pooled).dataset(ids, labels)
-
-    @property
-    def _any(self) -> Collection:
-        collection = self._vectors or self._frames
-        assert collection is not None  # a feature is made of at least one
-        return collection
-
-    @property
-    def _pooled(self) -> Collection:
-        if self._vectors is None:
-            raise StoreError(f"{self._any!r}: kept as sequences only; use sequences()")
-        return self._vectors
-
-    @property
-    def _sequences(self) -> Collection:
-        if self._frames is None:
-            cure = "set `frames: true` for the feature and run mer extract"
-            raise StoreError(f"{self._any!r}: its sequences were not kept; {cure}")
-        return self._frames
 
 
 class Store:

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mercore._files import Content, Files, Span
 from mercore.errors import StoreError
+from mercore.store._files import Content, Files, Span
 
 
 @dataclass(frozen=True)

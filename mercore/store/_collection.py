@@ -11,23 +11,20 @@ import numpy as np
 from numpy.typing import DTypeLike
 from pydantic import JsonValue
 
-from mercore._compact import check, clean, publish_base
-from mercore._documents import decoded, encoded
-from mercore._files import Files
-from mercore._parts import Array, Entry, Part, Row, RowType
-from mercore._segments import CommitKeys, SegmentWriter
-from mercore._view import ATTEMPTS, View, load_view, read_rows
 from mercore.components import IntArray
 from mercore.errors import StoreError
 from mercore.media import FloatArray
+from mercore.store._compact import check, clean, publish_base
+from mercore.store._documents import decoded, encoded
+from mercore.store._files import Files
+from mercore.store._parts import Array, Entry, Part, Row, RowType
+from mercore.store._segments import CommitKeys, SegmentWriter
+from mercore.store._view import ATTEMPTS, View, load_view, named, read_rows
 
 if TYPE_CHECKING:
-    from mercore._dataset import SampleDataset
+    from mercore.store._dataset import SampleDataset
 
 T = TypeVar("T")
-
-NAMED = 5
-"""How many samples a message names."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class Collection:
         values, lengths = self._read(ids)
         if (lengths != 1).any():
             bad = [id for id, rows in zip(ids, lengths.tolist(), strict=True) if rows != 1]
-            found = f"{len(bad)} of {len(ids)} samples do not have one row: {_named(bad)}"
+            found = f"{len(bad)} of {len(ids)} samples do not have one row: {named(bad)}"
             raise StoreError(f"{self._where}: {found}; read them with sequences()")
         if values.ndim != 2:
             found = f"rows of shape {values.shape[1:]}"
@@ -136,7 +133,7 @@ class Collection:
 
         A tensor is ``(dim,)`` float32 in the group ``features``, else ``(rows, *shape)``.
         """
-        from mercore._dataset import SampleDataset
+        from mercore.store._dataset import SampleDataset
 
         return SampleDataset(self, ids, labels, vectors=self.group == "features")
 
@@ -204,12 +201,12 @@ class Collection:
     def _read(self, ids: Sequence[str]) -> tuple[Array, IntArray]:
         """Return the rows of the samples one after another, and how many each has."""
         view = self._view
-        if view is None or self._stale or _lacking(view, ids):
+        if view is None or self._stale or view.lacking(ids):
             view = self._refresh()
         return self._retried(view, lambda view: self._read_from(view, ids))
 
     def _read_from(self, view: View, ids: Sequence[str]) -> tuple[Array, IntArray]:
-        if lacking := _lacking(view, ids):
+        if lacking := view.lacking(ids):
             cure = "extract them first: mer extract"
             raise StoreError(f"{self._where}: {lacking}; {cure}")
         pieces = view.locate(ids)
@@ -232,24 +229,3 @@ class Collection:
 
 def _folders(view: View) -> list[str]:
     return [part.folder for part in view.parts]
-
-
-def _lacking(view: View, ids: Sequence[str]) -> str:
-    """Return which samples are missing or failed, in words, or ``""``."""
-    if not view.failed and all(map(view.where.__contains__, ids)):
-        return ""  # at once, as it is nearly always
-    missing = [id for id in ids if id not in view.where]
-    failed = [id for id in ids if id in view.failed] if view.failed else []
-    found = []
-    if missing:
-        found.append(f"{len(missing)} of {len(ids)} samples are missing: {_named(missing)}")
-    if failed:
-        why = f"(the first: {view.failed[failed[0]]!r})"
-        found.append(f"{len(failed)} of {len(ids)} samples failed: {_named(failed)} {why}")
-    return "; ".join(found)
-
-
-def _named(ids: Sequence[str]) -> str:
-    """Return the first few ids, and how many more there are."""
-    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
-    return ", ".join(repr(id) for id in ids[:NAMED]) + more

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mercore._collection import Collection
+from mercore.store._collection import Collection
 
 Item = torch.Tensor | tuple[torch.Tensor, int]
 

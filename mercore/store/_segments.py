@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mercore._documents import Document, array, chunk_name, decoded, encoded
-from mercore._files import Bytes, Content, Files
-from mercore._parts import Array, Part, Row, RowType, crc32c, row_type
 from mercore.errors import StoreError
+from mercore.store._documents import Document, array, chunk_name, decoded, encoded
+from mercore.store._files import Bytes, Content, Files
+from mercore.store._parts import Array, Part, Row, RowType, crc32c, row_type
 
 INDEXED_COMMITS = 64
 """Commits a writer makes before it writes their attributes once more into one idx object."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,39 +23,17 @@ from itertools import chain
 
 import numpy as np
 
-from mercore._base import Pointer, newest_generation, read_base, read_pointer
-from mercore._documents import decoded
-from mercore._files import Bytes, Files, Span
-from mercore._parts import Array, Entry, Part, Pieces, RowType
-from mercore._segments import read_segment, segment, segment_keys
 from mercore.errors import StoreError
+from mercore.store._base import Pointer, newest_generation, read_base, read_pointer
+from mercore.store._documents import decoded
+from mercore.store._files import Bytes, Files, Span
+from mercore.store._parts import Array, Entries, Part, Pieces, RowType
+from mercore.store._segments import read_segment, segment, segment_keys
 
 ATTEMPTS = 20
 """How often a view is read anew because a compaction changed it meanwhile."""
-
-
-class Entries(Mapping[str, Entry]):
-    """What is known of each sample, put together when it is asked for."""
-
-    def __init__(self, where: Mapping[str, int], parts: Sequence[Part], of: Sequence[int]) -> None:
-        self._where = where
-        self._parts = parts
-        self._of = of
-        self._starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
-
-    def __getitem__(self, id: str) -> Entry:
-        at = self._where[id]
-        number = self._of[at]
-        return self._parts[number].entry(at - self._starts[number])
-
-    def __contains__(self, id: object) -> bool:
-        return id in self._where
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._where)
-
-    def __len__(self) -> int:
-        return len(self._where)
+NAMED = 5
+"""How many samples a message names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +62,20 @@ class View:
             (n, id, why) for n, part in enumerate(self.parts) for id, why in part.failed.items()
         ]
         return {id: why for n, id, why in notes if self.pieces.part[self.where[id]] == n}
+
+    def lacking(self, ids: Sequence[str]) -> str:
+        """Return which of the samples are missing or failed, in words, or ``""``."""
+        if not self.failed and all(map(self.where.__contains__, ids)):
+            return ""  # at once, as it is nearly always
+        missing = [id for id in ids if id not in self.where]
+        failed = [id for id in ids if id in self.failed]
+        found = []
+        if missing:
+            found.append(f"{len(missing)} of {len(ids)} samples are missing: {named(missing)}")
+        if failed:
+            why = f"(the first: {self.failed[failed[0]]!r})"
+            found.append(f"{len(failed)} of {len(ids)} samples failed: {named(failed)} {why}")
+        return "; ".join(found)
 
     def locate(self, ids: Sequence[str]) -> Pieces:
         """Return where the rows of the samples are; a KeyError for one that is not known."""
@@ -230,3 +222,9 @@ def _row_type(parts: Sequence[Part], where: str) -> RowType | None:
             cure = "delete the folder of the wrong ones"
             raise StoreError(f"{where}: found {found}, expected one kind of row; {cure}")
     return first.rows if first else None
+
+
+def named(ids: Sequence[str]) -> str:
+    """Return the first few ids, and how many more there are."""
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return ", ".join(repr(id) for id in ids[:NAMED]) + more

@@ -4,114 +4,42 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mercore.components import Features, IntArray, Labelled, Weights
+from mercore.dataset import Dataset
 from mercore.errors import PluginError, RunError
-from mercore.manifest import TRAIN, Manifest, Sample
 from mercore.media import FloatArray
 from mercore.metrics import waf
-from mercore.pipeline import BranchNode, Pipeline
-from mercore.store import Collection, Store
+from mercore.pipeline import BranchNode
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """The samples of a manifest with their features, rows in the manifest's order."""
+class Fold:
+    """What one fold of the cross-validation has learnt."""
 
-    samples: tuple[Sample, ...]
-    labels: IntArray
-    """``(samples,)`` class indices, -1 where there is no label."""
-    features: Features
-    """``(samples, dim)`` each; a row of zeros where a sample has no such feature."""
-    present: Mapping[str, NDArray[np.bool_]]
-    """``(samples,)`` each: whether the sample has the feature."""
-
-    @property
-    def trainable(self) -> NDArray[np.bool_]:
-        """``(samples,)``: labelled samples of the train split."""
-        return trainable(self.samples, self.labels)
-
-    def complete(self, names: Sequence[str]) -> NDArray[np.bool_]:
-        """Return ``(samples,)``: whether all the named features are there."""
-        whole: NDArray[np.bool_] = np.all([self.present[name] for name in names], axis=0)
-        return whole
-
-    def filled(self, means: Features, index: NDArray[np.bool_]) -> Features:
-        """Return the features of some samples, the mean in place of what one lacks."""
-        return {
-            name: np.where(self.present[name][index, None], self.features[name][index], mean)
-            for name, mean in means.items()
-        }
-
-    def rows(self, names: Sequence[str], index: NDArray[np.bool_]) -> Features:
-        """Return the named features of some samples."""
-        return {name: self.features[name][index] for name in names}
+    weights: Weights
+    means: Features
+    """``(1, dim)`` a feature, which stands in for what a sample lacks."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
     """A branch after cross-validation."""
 
-    weights: tuple[Weights, ...]
-    """One for each fold."""
-    means: tuple[Features, ...]
-    """One for each fold: ``(1, dim)`` a feature, which stands in for what a sample lacks."""
+    folds: tuple[Fold, ...]
     probabilities: FloatArray
     """``(samples, classes)``: out-of-fold where trained on, the mean of the folds elsewhere."""
+    waf: float
+    """Of all training samples, each predicted by the fold that did not train on it."""
     fold_waf: tuple[float, ...]
     filled: int
     """Samples predicted with the training mean in place of a feature they lack."""
     seconds: float
-
-
-def trainable(samples: Sequence[Sample], labels: IntArray) -> NDArray[np.bool_]:
-    """Return ``(samples,)``: labelled samples of the train split."""
-    mask: NDArray[np.bool_] = np.array([s.split == TRAIN for s in samples]) & (labels >= 0)
-    return mask
-
-
-def label_indices(manifest: Manifest, classes: Sequence[str]) -> IntArray:
-    """Return ``(samples,)`` class indices, -1 where there is no label."""
-    index = {name: number for number, name in enumerate(classes)}
-    return np.array([index.get(sample.label or "", -1) for sample in manifest.samples], np.int64)
-
-
-def dataset(pipeline: Pipeline, manifest: Manifest, store: Store) -> Dataset:
-    """Return the features of all branches; raises RunError naming one that is not extracted."""
-    features: dict[str, FloatArray] = {}
-    present: dict[str, NDArray[np.bool_]] = {}
-    for name in pipeline.used:
-        node = pipeline.features[name]
-        collection = store.collection("features", name, node.fingerprint)
-        if collection is None:
-            raise RunError(f"feature {name!r} is not extracted yet; run `mer extract`")
-        features[name], present[name] = _matrix(name, collection, manifest.samples)
-    labels = label_indices(manifest, pipeline.classes)
-    return Dataset(manifest.samples, labels, features, present)
-
-
-def _matrix(
-    name: str, collection: Collection, samples: Sequence[Sample]
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    entries = collection.entries()
-    missing = [sample.id for sample in samples if sample.id not in entries]
-    if missing:
-        raise RunError(
-            f"feature {name!r} lacks {len(missing)} of {len(samples)} samples, the first is "
-            f"{missing[0]!r}; run `mer extract`"
-        )
-    present = np.array([entries[sample.id].failed is None for sample in samples])
-    if not present.any():
-        raise RunError(f"feature {name!r} failed for every sample; `mer status` shows why")
-    some = collection.matrix([samples[row].id for row in np.flatnonzero(present).tolist()])
-    matrix = np.zeros((len(samples), some.shape[1]), np.float32)
-    matrix[present] = some
-    return matrix, present
 
 
 def check_trainable(labels: IntArray, folds: int, classes: Sequence[str]) -> None:
@@ -130,6 +58,13 @@ def check_trainable(labels: IntArray, folds: int, classes: Sequence[str]) -> Non
             f"the largest class, {classes[int(sizes.argmax())]!r}, has {sizes.max()} train "
             f"samples, too few for {folds} folds; set 'folds: {max(2, sizes.max())}'"
         )
+
+
+def check_present(data: Dataset) -> None:
+    """Raise RunError when a feature has no values at all."""
+    for name, present in data.present.items():
+        if not present.any():
+            raise RunError(f"feature {name!r} failed for every sample; `mer status` shows why")
 
 
 def assign_folds(data: Dataset, folds: int, seed: int, classes: Sequence[str]) -> IntArray:
@@ -162,40 +97,55 @@ def train(
     fold's training samples in its place.
     """
     began = time.perf_counter()
-    names = branch.features
-    complete = data.complete(names)
+    complete = data.complete(branch.features)
     probabilities = np.zeros((len(data.samples), classes), np.float32)
-    weights, means, scores = [], [], []
+    learnt, scores = [], []
     count = int(folds.max()) + 1
-    for fold in range(count):
-        fitted = (folds >= 0) & (folds != fold) & complete
-        held_out = folds == fold
-        valid = held_out & complete
-        weights.append(_fit(branch, data, fitted, valid, classes, device, seed + fold))
-        means.append({name: data.features[name][fitted].mean(0, keepdims=True) for name in names})
-        predict = branch.fusion.load(weights[-1], device)
-        for rows, share in ((held_out, 1.0), (folds < 0, 1.0 / count)):
-            if rows.any():
-                table = predict(data.filled(means[-1], rows))
-                probabilities[rows] += share * checked(table, int(rows.sum()), classes, branch)
+    for number in range(count):
+        fitted = (folds >= 0) & (folds != number) & complete
+        valid = (folds == number) & complete
+        learnt.append(_fit(branch, data, fitted, valid, classes, device, seed + number))
+        rows = (folds == number) | (folds < 0)
+        share = np.where(folds[rows] < 0, np.float32(1 / count), np.float32(1))
+        table = predict(branch, learnt[-1], data, rows, classes=classes, device=device)
+        probabilities[rows] += share[:, None] * table
         scores.append(_score(data, probabilities, valid, classes))
+    overall = _score(data, probabilities, folds >= 0, classes)
     filled = int((~complete).sum())
     seconds = time.perf_counter() - began
-    return Trained(tuple(weights), tuple(means), probabilities, tuple(scores), filled, seconds)
+    return Trained(tuple(learnt), probabilities, overall, tuple(scores), filled, seconds)
 
 
-def checked(table: FloatArray, samples: int, classes: int, branch: BranchNode) -> FloatArray:
-    """Return a fusion's probabilities; raises PluginError when they are none."""
-    problem = ""
-    if table.shape != (samples, classes):
-        problem = f"shape {table.shape}, expected {(samples, classes)}"
-    elif not np.isfinite(table).all():
-        problem = "NaN or infinite probabilities"
-    elif np.abs(table.sum(axis=1) - 1).max() > 1e-3 or table.min() < 0:
-        problem = "rows that are no probabilities: they must be >= 0 and sum to 1"
+def predict(
+    branch: BranchNode,
+    fold: Fold,
+    data: Dataset,
+    rows: NDArray[np.bool_],
+    *,
+    classes: int,
+    device: str,
+) -> FloatArray:
+    """Return the ``(rows, classes)`` probabilities that one fold gives to some samples.
+
+    Raises PluginError when the fusion gives something else than probabilities.
+    """
+    table = branch.fusion.load(fold.weights, device)(data.filled(fold.means, rows))
+    problem = _problem(table, (int(rows.sum()), classes))
     if problem:
-        raise PluginError(f"branch {branch.name!r}: fusion {branch.fusion.name!r} gave {problem}")
+        who = f"branch {branch.name!r}: fusion {branch.fusion.name!r}"
+        raise PluginError(f"{who} gave {problem}")
     return table
+
+
+def _problem(table: FloatArray, shape: tuple[int, int]) -> str:
+    """Return why a table is none of probabilities, or ``""``."""
+    if table.shape != shape:
+        return f"shape {table.shape}, expected {shape}"
+    if not np.isfinite(table).all():
+        return "NaN or infinite probabilities"
+    if np.abs(table.sum(axis=1) - 1).max() > 1e-3 or table.min() < 0:
+        return "rows that are no probabilities: they must be >= 0 and sum to 1"
+    return ""
 
 
 def _fit(
@@ -206,13 +156,15 @@ def _fit(
     classes: int,
     device: str,
     seed: int,
-) -> Weights:
+) -> Fold:
     if not fitted.any():
         raise RunError(f"branch {branch.name!r}: no training sample has all of its features")
     train, valid = (
         Labelled(data.rows(branch.features, rows), data.labels[rows]) for rows in (fitted, held_out)
     )
-    return branch.fusion.fit(train, valid, classes=classes, device=device, seed=seed)
+    weights = branch.fusion.fit(train, valid, classes=classes, device=device, seed=seed)
+    means = {name: data.features[name][fitted].mean(0, keepdims=True) for name in branch.features}
+    return Fold(weights, means)
 
 
 def _score(

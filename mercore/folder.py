@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from mercore.branches import Trained
+from mercore.branches import Fold, Trained
 from mercore.components import Decision, IntArray
 from mercore.errors import RunError
 from mercore.manifest import Sample
@@ -40,41 +41,50 @@ class RunFolder:
 
     def branch(self, name: str, key: str) -> dict[str, Any] | None:
         """Return branch.json when the branch is complete and was made from `key`, else None."""
+        about = self.trained(name)
+        return about if about and about.get("key") == key else None
+
+    def trained(self, name: str) -> dict[str, Any] | None:
+        """Return branch.json when the branch is complete, else None."""
         try:
             about: dict[str, Any] = json.loads(self._branch(name, "branch.json").read_text())
         except (FileNotFoundError, ValueError):
             return None
         except OSError as error:
             raise RunError(f"cannot read the run folder {self.path}: {error.strerror}") from error
-        return about if about.get("key") == key else None
+        return about or None
 
     def save_branch(
         self,
         name: str,
-        about: Mapping[str, JsonValue],
+        about: Mapping[str, Any],
         trained: Trained,
         ids: Sequence[str],
         classes: Sequence[str],
     ) -> None:
         """Write the branch; branch.json last, so that a torn one is trained again."""
-        from safetensors.numpy import save
-
         if not self.branch(name, str(about["key"])):
             replace(self._branch(name, "branch.json"), b"{}\n")
-        for fold, weights in enumerate(trained.weights):
-            arrays = {key: np.ascontiguousarray(array) for key, array in weights.items()}
-            replace(self._branch(name, f"fold{fold}.safetensors"), save(arrays))
-            means = {key: np.ascontiguousarray(mean) for key, mean in trained.means[fold].items()}
-            replace(self._branch(name, f"mean{fold}.safetensors"), save(means))
+        for number, fold in enumerate(trained.folds):
+            self._save_arrays(name, f"fold{number}", fold.weights)
+            self._save_arrays(name, f"mean{number}", fold.means)
         table = zip(ids, trained.probabilities.tolist(), strict=True)
         rows = ([identifier, *row] for identifier, row in table)
         self._csv(f"branches/{name}/probabilities.csv", ["id", *classes], rows)
         scores: dict[str, JsonValue] = {
+            "waf": trained.waf,
             "fold_waf": [None if score != score else score for score in trained.fold_waf],
             "filled": trained.filled,
             "seconds": trained.seconds,
         }
         replace(self._branch(name, "branch.json"), _json({**about, **scores}))
+
+    def folds(self, name: str, count: int) -> list[Fold]:
+        """Return what the `count` folds of a branch have learnt."""
+        return [
+            Fold(self._arrays(name, f"fold{number}"), self._arrays(name, f"mean{number}"))
+            for number in range(count)
+        ]
 
     def probabilities(self, name: str, ids: Sequence[str], classes: int) -> FloatArray:
         """Return the branch's ``(samples, classes)`` float32 table in the order of `ids`."""
@@ -132,6 +142,22 @@ class RunFolder:
 
     def _branch(self, name: str, file: str) -> Path:
         return self.path / "branches" / name / file
+
+    def _save_arrays(self, name: str, file: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        from safetensors.numpy import save
+
+        content = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+        replace(self._branch(name, f"{file}.safetensors"), content)
+
+    def _arrays(self, name: str, file: str) -> dict[str, NDArray[Any]]:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        path = self._branch(name, f"{file}.safetensors")
+        try:
+            return load(path.read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise RunError(f"cannot read {path}: {error}; run `mer train` again") from error
 
     def _csv(self, name: str, header: Sequence[str], rows: Any) -> Path:
         text = io.StringIO(newline="")

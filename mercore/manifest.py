@@ -19,6 +19,7 @@ from mercore.errors import ManifestError, did_you_mean, listed
 
 MEDIA = ("video", "audio", "text")
 KNOWN = ("id", "split", "label", *MEDIA)
+MANIFESTS = (".csv", ".jsonl", ".ndjson")
 UNLABELLED = "unlabelled"
 TRAIN = "train"
 _TEST = re.compile(r"test\w*")
@@ -113,7 +114,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _is_json(path: Path) -> bool:
-    return path.suffix in {".jsonl", ".ndjson"}
+    return path.suffix != ".csv" and path.suffix in MANIFESTS
 
 
 def _csv_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:

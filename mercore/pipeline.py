@@ -1,34 +1,18 @@
-"""The registry with its components looked up, wired and fingerprinted."""
+"""What registry.yaml describes: streams, features and branches, ready to run."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
-from typing import TypeVar
 
-from pydantic import JsonValue
-
-from mercore.components import (
-    Component,
-    Encoder,
-    Ensemble,
-    Fusion,
-    MediaComponent,
-    Preprocessor,
-)
-from mercore.document import Key, Mistake
-from mercore.errors import ManifestError, MercoreError, did_you_mean
+from mercore.components import Ensemble, Fusion, MediaComponent, Preprocessor
+from mercore.errors import ManifestError
 from mercore.manifest import Manifest
-from mercore.media import REVISION, Audio, Spec, Video, Words
-from mercore.plugins import Plugins
-from mercore.registry import Branch, FeatureUse, Registry, StreamUse, Use
+from mercore.media import Audio, Spec, Video, Words
+from mercore.registry import Registry
 
-C = TypeVar("C", bound=Component)
-
-_ROOTS: Mapping[str, type[Spec]] = {"video": Video, "audio": Audio, "text": Words}
+ROOTS: Mapping[str, type[Spec]] = {"video": Video, "audio": Audio, "text": Words}
+"""The columns of the manifest, and the kind of medium in each."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +73,13 @@ class Pipeline:
         """The features of the branches, in alphabetical order."""
         return sorted({name for branch in self.branches.values() for name in branch.features})
 
+    def fingerprints(self, branch: BranchNode) -> dict[str, str]:
+        """Return the fingerprint of each feature that the branch combines."""
+        return {name: self.features[name].fingerprint for name in branch.features}
+
     def check_media(self, manifest: Manifest) -> None:
         """Raise ManifestError when a node reads a medium that no sample gives."""
-        for root in _ROOTS:
+        for root in ROOTS:
             readers = [name for name, node in self.features.items() if root in node.roots]
             given = any(root in s.media or s.file(root) for s in manifest.samples)
             if readers and not given:
@@ -104,176 +92,3 @@ class Pipeline:
     def classes(self) -> tuple[str, ...]:
         """The labels in their order."""
         return self.registry.content.classes
-
-    @classmethod
-    def resolve(cls, registry: Registry, plugins: Plugins) -> Pipeline:
-        """Return the pipeline; raises RegistryError with every mistake and its line."""
-        return _Resolver(registry, plugins).resolve()
-
-
-class _Resolver:
-    """Looks up and wires one registry's components, and collects the mistakes."""
-
-    def __init__(self, registry: Registry, plugins: Plugins) -> None:
-        self.registry = registry
-        self.content = registry.content
-        self.plugins = plugins
-        self.mistakes: list[Mistake] = []
-        self.nodes: dict[str, Node] = {}
-
-    def resolve(self) -> Pipeline:
-        preprocessors = self._components("streams", self.content.streams, Preprocessor)
-        encoders = self._components("features", self.content.features, Encoder)
-        kinds = dict(_ROOTS) | {name: type(part.output) for name, part in preprocessors.items()}
-        wiring = {
-            name: self._wire(("streams", name), self.content.streams[name], part, kinds)
-            for name, part in preprocessors.items()
-        }
-        features = {
-            name: self._wire(("features", name), self.content.features[name], part, kinds)
-            for name, part in encoders.items()
-        }
-        branches = {name: self._branch(name, use) for name, use in self.content.branches.items()}
-        ensemble = self._build(("ensemble",), self.content.ensemble, Ensemble)
-        order = self._order(wiring)
-        if self.mistakes or ensemble is None:
-            raise self.registry.error(self.mistakes)
-        for name in order:
-            use = self.content.streams[name]
-            self._add_node(("streams", name), preprocessors[name], wiring[name], use)
-        streams = dict(self.nodes)
-        for name, part in encoders.items():
-            self._add_node(("features", name), part, features[name], self.content.features[name])
-        if self.mistakes:
-            raise self.registry.error(self.mistakes)
-        nodes = {name: node for name, node in self.nodes.items() if name not in streams}
-        trained = {name: branch for name, branch in branches.items() if branch}
-        return Pipeline(self.registry, streams, nodes, trained, ensemble)
-
-    def _add_node(
-        self, key: tuple[str, str], part: MediaComponent, wires: dict[str, str], use: StreamUse
-    ) -> None:
-        if not all(stream in self.nodes or stream in _ROOTS for stream in wires.values()):
-            return  # what it reads is wrong, and reported
-        try:
-            self.nodes[key[1]] = self._node(key[1], part, wires, use)
-        except MercoreError as error:  # a checkpoint that is not there, most often
-            self._add(key, str(error))
-
-    def _components(
-        self, section: str, uses: Mapping[str, StreamUse], base: type[C]
-    ) -> dict[str, C]:
-        built = {name: self._build((section, name), use, base) for name, use in uses.items()}
-        return {name: component for name, component in built.items() if component is not None}
-
-    def _build(self, key: Key, use: Use, base: type[C]) -> C | None:
-        try:
-            return self.plugins.build(base, use.uses, use.with_)
-        except MercoreError as error:
-            self.mistakes.append((key, str(error)))
-            return None
-
-    def _branch(self, name: str, branch: Branch) -> BranchNode | None:
-        common = self.content.fusion
-        # Options of the common fusion hold for a branch that uses it and overrides some.
-        same = branch.uses in (None, common.uses)
-        options = {**(common.with_ if same else {}), **branch.with_}
-        use = Use.model_validate({"uses": branch.uses or common.uses, "with": options})
-        fusion = self._build(("branches", name), use, Fusion)
-        if fusion is None:
-            return None
-        return BranchNode(name, branch.features, fusion, self._origin("fusion", fusion))
-
-    def _wire(
-        self, key: Key, use: StreamUse, part: MediaComponent, kinds: Mapping[str, type[Spec]]
-    ) -> dict[str, str]:
-        """Return input name to stream, the implied ones included."""
-        wires: dict[str, str] = {}
-        for given in use.inputs:
-            if given not in part.needs():
-                hint = did_you_mean(given, part.needs()) or f"; it reads {', '.join(part.needs())}"
-                self._add((*key, "inputs", given), f"{part.name!r} has no such input{hint}")
-        for name, spec in part.needs().items():
-            stream = use.inputs.get(name, name)
-            # An optional column of the manifest is read only when it is asked for by name.
-            implied = stream in self.content.streams or (
-                stream in _ROOTS and name not in part.optional
-            )
-            if name in use.inputs or implied:
-                wires[name] = stream
-                self._check_kind((*key, "inputs", name), stream, spec, kinds)
-            elif name not in part.optional:
-                self._add(key, f"{part.name!r} needs inputs: {{{name}: <a stream>}}")
-        return wires
-
-    def _check_kind(
-        self, key: Key, stream: str, spec: Spec, kinds: Mapping[str, type[Spec]]
-    ) -> None:
-        # A stream whose own component is wrong is missing in `kinds` and reported already.
-        if stream in kinds and kinds[stream] is not type(spec):
-            found, expected = kinds[stream].__name__.lower(), type(spec).__name__.lower()
-            self._add(key, f"stream {stream!r} is {found}, expected {expected}")
-
-    def _add(self, key: Key, message: str) -> None:
-        self.mistakes.append((key, message))
-
-    def _order(self, wiring: Mapping[str, Mapping[str, str]]) -> list[str]:
-        """Return the streams so that each comes after those it reads."""
-        graph = {
-            name: [stream for stream in wires.values() if stream in wiring]
-            for name, wires in wiring.items()
-        }
-        try:
-            return list(TopologicalSorter(graph).static_order())
-        except CycleError as error:
-            circle = " -> ".join(map(str, error.args[1]))
-            self._add(("streams", str(error.args[1][0])), f"reads itself in a circle: {circle}")
-            return []
-
-    def _node(
-        self, name: str, part: MediaComponent, wires: Mapping[str, str], use: StreamUse
-    ) -> Node:
-        roots = sorted({root for stream in wires.values() for root in self._roots(stream)})
-        sources: dict[str, JsonValue] = {
-            given: {
-                "stream": self.nodes[stream].fingerprint if stream in self.nodes else stream,
-                "spec": repr(part.needs()[given]),
-            }
-            for given, stream in wires.items()
-        }
-        decided_by: JsonValue = {
-            "media": REVISION,
-            "component": describe(part),
-            "inputs": sources,
-            "dtype": use.dtype,
-        }
-        kind = "preprocessor" if isinstance(part, Preprocessor) else "encoder"
-        origin = self._origin(kind, part)
-        frames = isinstance(use, FeatureUse) and use.frames
-        return Node(
-            name, part, wires, tuple(roots), fingerprint(decided_by), origin, use.dtype, frames
-        )
-
-    def _origin(self, kind: str, component: Component) -> str:
-        provided = self.plugins.provided(kind, component.name)
-        return f"{provided.distribution} {provided.version}"
-
-    def _roots(self, stream: str) -> tuple[str, ...]:
-        return self.nodes[stream].roots if stream in self.nodes else (stream,)
-
-
-def describe(component: Component) -> dict[str, JsonValue]:
-    """Return all that decides what the component computes, as JSON."""
-    options: dict[str, JsonValue] = component.model_dump(mode="json")
-    for name in type(component).model_fields:
-        value = getattr(component, name)
-        if isinstance(value, Component):
-            options[name] = describe(value)
-    options |= component.identity()
-    return {"uses": component.name, "revision": component.revision, "options": options}
-
-
-def fingerprint(value: JsonValue) -> str:
-    """Return 12 hexadecimal digits of the SHA-256 of the value as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from pydantic import JsonValue
 
-from mercore.components import Decision, IntArray
+from mercore.components import Decision, IntArray, Votes
 from mercore.media import FloatArray
 
 
@@ -21,10 +22,21 @@ class BranchResult:
     options: Mapping[str, JsonValue]
     probabilities: FloatArray
     """``(samples, classes)``: out-of-fold for training samples, mean of the folds for others."""
+    waf: float
+    """Of all training samples, out of fold: what the ensemble ranks by."""
     fold_waf: tuple[float, ...]
     filled: int
     """How many samples lacked a feature and were predicted with its mean in its place."""
     seconds: float
+
+
+def votes(branches: Sequence[BranchResult]) -> Votes:
+    """Return the predictions of the branches, as an ensemble takes them."""
+    return Votes(
+        tuple(branch.name for branch in branches),
+        np.stack([branch.probabilities for branch in branches]),
+        np.array([branch.waf for branch in branches], np.float32),
+    )
 
 
 @dataclass(frozen=True)

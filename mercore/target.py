@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +13,13 @@ from pydantic import JsonValue
 
 from mercore.components import Encoder, Noted, Preprocessor
 from mercore.errors import InputError
+from mercore.fingerprints import describe
 from mercore.manifest import Sample
-from mercore.pipeline import Node, Pipeline, describe
+from mercore.pipeline import Node, Pipeline
 from mercore.reader import AbsentError, Item, Upstream, UpstreamError
 from mercore.sources import Sources
 from mercore.store import Collection, Entry, Row, RowType, Store
 from mercore.streams import medium_name, pack
-
-if TYPE_CHECKING:
-    from mercore.extract import Seconds
 
 
 class Target:
@@ -91,10 +88,10 @@ class Target:
             for row in next(iter(rows.values()))
         )
 
-    def note(self, seconds: Seconds) -> None:
+    def note(self, seconds: Mapping[str, JsonValue]) -> None:
         """Note where the time went."""
         for collection in self._collections.values():
-            collection.note({"time": datetime.now(UTC).isoformat(), **asdict(seconds)})
+            collection.note({"time": datetime.now(UTC).isoformat(), **seconds})
 
     def tidy(self) -> None:
         """Compact what has grown enough to be worth writing it anew."""

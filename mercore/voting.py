@@ -1,4 +1,4 @@
-"""The built-in ensembles: a plugin like any other, in plain numpy."""
+"""How branches vote: the built-in ensembles, a plugin like any other, in plain numpy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,25 @@ from typing import ClassVar
 import numpy as np
 
 from mercore.components import Decision, Ensemble, IntArray, Votes
+from mercore.errors import PluginError
 from mercore.hookspecs import hookimpl
 from mercore.media import FloatArray
+
+
+def decide(ensemble: Ensemble, votes: Votes) -> Decision:
+    """Return what the ensemble decides; raises PluginError when that is not one class a sample."""
+    decision = ensemble.decide(votes)
+    _, samples, classes = votes.probabilities.shape
+    labels = decision.labels
+    if labels.shape != (samples,) or labels.min() < 0 or labels.max() >= classes:
+        raise PluginError(
+            f"ensemble {ensemble.name!r} must decide one of {classes} classes a sample"
+        )
+    if decision.probabilities.shape != (samples, classes) or decision.support.shape != (samples,):
+        raise PluginError(
+            f"ensemble {ensemble.name!r} gave probabilities or support of another shape"
+        )
+    return decision
 
 
 class RankMode(Ensemble):

@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from mercore.branches import Dataset, assign_folds, train
+from mercore.branches import assign_folds, train
 from mercore.components import Features, Predict, Weights
+from mercore.dataset import Dataset
 from mercore.errors import PluginError, RunError
 from mercore.manifest import Sample
 from mercore.media import FloatArray
@@ -86,7 +87,7 @@ def test_a_sample_that_lacks_a_feature_is_left_out_of_training_and_predicted_wit
     fitted = (folds >= 0) & (folds != 0)
     fitted[gone] = False
     expected = data.features["one"][fitted].mean(axis=0)
-    assert trained.means[0]["one"] == pytest.approx(expected[None])
+    assert trained.folds[0].means["one"] == pytest.approx(expected[None])
 
 
 class Broken(Centroid):
@@ -107,7 +108,7 @@ class Broken(Centroid):
 
 @pytest.mark.parametrize(
     ("gives", "message"),
-    [("nan", "NaN or infinite"), ("logits", "no probabilities"), ("narrow", r"shape \(6, 1\)")],
+    [("nan", "NaN or infinite"), ("logits", "no probabilities"), ("narrow", r"shape \(16, 1\)")],
 )
 def test_what_are_no_probabilities_is_refused(gives: str, message: str) -> None:
     data = dataset()

@@ -13,9 +13,9 @@ from mercore.cli import main
 from mercore.components import Encoder
 from mercore.errors import RegistryError
 from mercore.media import Text
-from mercore.pipeline import Pipeline
 from mercore.plugins import KINDS, Plugins
 from mercore.registry import Registry
+from mercore.resolve import resolve
 
 ROOT = Path(__file__).parent.parent
 PLUGIN_PAGE = (ROOT / "docs/writing-a-plugin.md").read_text()
@@ -68,8 +68,8 @@ def test_the_swap_of_the_readme_works_on_the_shipped_registry(tmp_path: Path) ->
     (new,) = (line[1:].strip() for line in diff if line.startswith("+"))
     assert shipped.count(old) == 1
     (tmp_path / "registry.yaml").write_text(shipped.replace(old, new))
-    before = Pipeline.resolve(Registry.read(ROOT / "registry.yaml"), Plugins())
-    after = Pipeline.resolve(Registry.read(tmp_path / "registry.yaml"), Plugins())
+    before = resolve(Registry.read(ROOT / "registry.yaml"), Plugins())
+    after = resolve(Registry.read(tmp_path / "registry.yaml"), Plugins())
     changed = {
         name
         for name, node in {**after.streams, **after.features}.items()
@@ -81,6 +81,6 @@ def test_the_swap_of_the_readme_works_on_the_shipped_registry(tmp_path: Path) ->
 def test_the_pipeline_of_the_paper_lacks_nothing_but_components() -> None:
     registry = Registry.read(ROOT / "examples/mer2024/registry.yaml")
     with pytest.raises(RegistryError) as caught:
-        Pipeline.resolve(registry, Plugins())
+        resolve(registry, Plugins())
     mistakes = str(caught.value).splitlines()[1:]
     assert all("is called" in line for line in mistakes), mistakes

@@ -11,13 +11,16 @@ from toy_clips import write_mp4, write_wav
 from mercore.batches import apply, in_batches, load_of
 from mercore.components import Inputs
 from mercore.errors import CheckpointError, InputError, PluginError, RegistryError, RunError
-from mercore.extract import Machine, Outcome, extract, needed
+from mercore.extract import extract, needed
+from mercore.extraction import Outcome
+from mercore.machine import Machine
 from mercore.manifest import Manifest, Sample
 from mercore.media import Frames, Text, Waveform
 from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins
 from mercore.reader import Item
 from mercore.registry import Registry
+from mercore.resolve import resolve
 from mercore.status import superseded
 from mercore.store import Store
 
@@ -62,7 +65,7 @@ class Bench:
     def pipeline(self) -> Pipeline:
         path = self.folder / "registry.yaml"
         path.write_text(self.registry)
-        return Pipeline.resolve(Registry.read(path), Plugins())
+        return resolve(Registry.read(path), Plugins())
 
     def manifest(self) -> Manifest:
         path = self.folder / "manifest.csv"

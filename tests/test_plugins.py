@@ -9,7 +9,7 @@ import pytest
 import mercore_toys
 from mercore.components import Encoder, Ensemble, Preprocessor
 from mercore.errors import PluginError, RegistryError
-from mercore.pipeline import describe, fingerprint
+from mercore.fingerprints import describe, fingerprint
 from mercore.plugins import Plugins
 
 TOYS = EntryPoint("mercore_toys", "mercore_toys", "mercore")

@@ -9,6 +9,7 @@ from mercore.errors import RegistryError
 from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins
 from mercore.registry import Registry, schema
+from mercore.resolve import resolve as resolved
 
 GOOD = """\
 classes: [sad, happy]
@@ -29,7 +30,7 @@ Write = Callable[[str, str], Path]
 
 
 def resolve(path: Path) -> Pipeline:
-    return Pipeline.resolve(Registry.read(path), Plugins())
+    return resolved(Registry.read(path), Plugins())
 
 
 def mistakes(write: Write, text: str) -> str:

@@ -42,6 +42,7 @@ def branch(name: str, labels: list[int]) -> BranchResult:
         fusion="attention",
         options={"hidden": 64},
         probabilities=probabilities(labels),
+        waf=0.6,
         fold_waf=(0.5, 0.75),
         filled=2,
         seconds=12.5,

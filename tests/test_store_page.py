@@ -20,11 +20,12 @@ import pytest
 from numpy.typing import NDArray
 from toy_clips import write_mp4, write_wav
 
-from mercore.extract import Machine, extract
+from mercore.extract import extract
+from mercore.machine import Machine
 from mercore.manifest import Manifest
-from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins
 from mercore.registry import Registry
+from mercore.resolve import resolve
 from mercore.store import Collection, Row, Store
 from mercore.store._base import Grid
 from mercore.store._compact import clean, publish_base
@@ -303,7 +304,7 @@ def test_streams_headers_and_fingerprints_are_those_of_the_page(
         "  sound: {uses: loudness, inputs: {audio: soft}}\n"
         "  shade: {uses: brightness, inputs: {video: faces}}\n"
     )
-    pipeline = Pipeline.resolve(Registry.read(tmp_path / "registry.yaml"), Plugins())
+    pipeline = resolve(Registry.read(tmp_path / "registry.yaml"), Plugins())
     manifest = Manifest.read(tmp_path / "manifest.csv", ("sad", "happy"))
     extract(pipeline, manifest, store, Machine(device="cpu"))
     folders = {

@@ -13,11 +13,12 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-reada
 REGISTRY = click.option(
     "--registry", default="registry.yaml", metavar="FILE", help="The experiment."
 )
+OUT = click.option("--out", default="runs/default", metavar="DIR", help="The run folder.")
 FILES = [
     REGISTRY,
     click.option("--manifest", default="manifest.csv", metavar="FILE", help="The samples."),
     click.option("--store", default="mer.zarr", metavar="DIR", help="The feature store."),
-    click.option("--out", default="runs/default", metavar="DIR", help="The run folder."),
+    OUT,
 ]
 MACHINE = [
     click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mercore.cli.show import Json
 from mercore.report import summary_table
-from mercore.show import Json
 
 _REASONS = 5
 
@@ -135,6 +135,18 @@ def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
         _say("Synthetic data: these numbers show that the pipeline learns, nothing else.")
     _say(f"Predictions: {page.with_name('predictions.csv')}")
     _say(f"Report: {page}")
+
+
+def print_predicted(about: Sequence[Json]) -> None:
+    """Print one line a clip: the label, the probabilities, each branch's vote, what is missing."""
+    for clip in about:
+        missing = [f"no {name}: {reason}" for name, reason in clip["missing"].items()]
+        if clip["label"] is None:
+            _say("; ".join([f"{clip['id']}: not predicted", *missing]))
+            continue
+        table = " ".join(f"{name} {value:.2f}" for name, value in clip["probabilities"].items())
+        votes = " ".join(f"{name}={vote['label']}" for name, vote in clip["branches"].items())
+        _say("; ".join([f"{clip['id']}: {clip['label']} ({table}) {votes}", *missing]))
 
 
 def _megabytes(count: int) -> str:

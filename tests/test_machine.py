@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from mercore.threads import cores, limited
+from mercore.machine import cores, limited
 
 
 def test_the_number_of_threads_is_set_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_the_number_of_threads_is_set_and_put_back(monkeypatch: pytest.MonkeyPat
 
 def test_torch_that_is_loaded_meanwhile_gets_its_threads_back() -> None:
     code = (
-        "from mercore.threads import cores, limited\n"
+        "from mercore.machine import cores, limited\n"
         "with limited(1):\n"
         "    import torch\n"
         "    assert torch.get_num_threads() == 1\n"

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mercore.components import Decision
-from mercore.extract import Outcome
+from mercore.extraction import Outcome
 from mercore.manifest import Manifest
 from mercore.pipeline import Node, Pipeline
 from mercore.plugins import Plugins
+from mercore.predict import Prediction
 from mercore.project import Project
 from mercore.results import BranchResult
 from mercore.status import feature_results, superseded
@@ -165,4 +166,20 @@ def decided(project: Project, decision: Decision) -> Json:
         "ensemble": project.pipeline.ensemble.name,
         "predictions": str(project.folder.path / "predictions.csv"),
         "decided": {split: dict(found) for split, found in counts.items()},
+    }
+
+
+def predicted(prediction: Prediction) -> Json:
+    """Return what is predicted for one clip."""
+    votes = prediction.votes
+    return {
+        "id": prediction.id,
+        "label": prediction.label,
+        "probabilities": dict(prediction.probabilities),
+        "support": prediction.support,
+        "branches": {
+            name: {"label": votes[name], "probabilities": dict(table)}
+            for name, table in prediction.branches.items()
+        },
+        "missing": dict(prediction.missing),
     }

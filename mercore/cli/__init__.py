@@ -1,0 +1,15 @@
+"""``mer``: parse, one library call, print.
+
+Everything but click is imported inside the commands: ``mer --help`` imports no plugin.
+"""
+
+from mercore.cli.look import check, plugins, prune, schema, status
+from mercore.cli.main import main
+from mercore.cli.work import ensemble, extract, predict, report, run, train
+
+__all__ = ["main"]
+
+for command in (
+    check, plugins, extract, status, prune, train, ensemble, report, run, predict, schema,
+):  # fmt: skip
+    main.add_command(command)

@@ -1,0 +1,98 @@
+"""The commands that show or tidy what there is: check, plugins, status, prune, schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mercore.cli.main import open_project, print_json
+from mercore.cli.options import FILES, JSON, with_options
+
+
+@click.command()
+@with_options([*FILES[:2], JSON])
+def check(registry: str, manifest: str, as_json: bool) -> None:
+    """Check the registry and the manifest.
+
+    Loads no weights. Without --manifest, manifest.csv is checked where there is one.
+    """
+    import os
+
+    from mercore.cli import show, tables
+    from mercore.manifest import Manifest
+    from mercore.plugins import Plugins
+    from mercore.registry import Registry
+    from mercore.resolve import resolve
+
+    pipeline = resolve(Registry.read(registry), Plugins())
+    given = click.get_current_context().get_parameter_source("manifest")
+    wanted = given is not click.core.ParameterSource.DEFAULT or os.path.exists(manifest)
+    samples = Manifest.read(manifest, pipeline.classes) if wanted else None
+    if samples:
+        pipeline.check_media(samples)
+    about = show.checked(pipeline, samples)
+    print_json(about) if as_json else tables.print_checked(about)
+
+
+@click.command()
+@JSON
+def plugins(as_json: bool) -> None:
+    """List the installed components.
+
+    Plugins that could not be used are listed with the reason.
+    """
+    from mercore.cli import show, tables
+    from mercore.plugins import Plugins
+
+    about = show.installed(Plugins())
+    print_json(about) if as_json else tables.print_installed(about)
+
+
+@click.command()
+@with_options([*FILES[:3], JSON])
+def status(as_json: bool, **files: Any) -> None:
+    """Show what the store holds.
+
+    Whether a clip has changed since is seen by `mer extract`, not here.
+    """
+    from mercore.cli import show, tables
+
+    about = show.stored(open_project(files))
+    print_json(about) if as_json else tables.print_stored(about)
+
+
+@click.command()
+@with_options([*FILES[:3], JSON])
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+def prune(yes: bool, dry_run: bool, as_json: bool, **files: Any) -> None:
+    """Delete what the registry does not describe.
+
+    Another registry that shares the store may use it still.
+    """
+    from mercore.cli import show, tables
+    from mercore.status import superseded
+
+    project = open_project(files)
+    stale = superseded(project.pipeline, project.store)
+    about = show.stale(stale, project.store)
+    print_json(about) if as_json else tables.print_stale(about)
+    if not stale or dry_run:
+        return
+    if not yes:
+        click.confirm(f"Delete these {len(stale)}?", abort=True, err=True)
+    for collection in stale:
+        project.store.remove(collection)
+    click.echo(f"deleted {len(stale)}", err=True)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of registry.yaml.
+
+    Editors complete and check the file with it.
+    """
+    from mercore.registry import schema as registry_schema
+
+    print_json(registry_schema())

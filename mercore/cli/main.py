@@ -1,0 +1,67 @@
+"""The group of all commands, and what they share beside their options."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mercore import __version__
+from mercore.errors import MercoreError
+
+if TYPE_CHECKING:
+    from mercore.project import Project
+
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """Prints a MercoreError as one line; a traceback only with --debug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: what is done is kept; run it again to go on", err=True)
+            ctx.exit(INTERRUPTED)
+        except MercoreError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "MERCORE",
+        "show_default": True,
+    },
+)
+@click.version_option(__version__, prog_name="mer")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Extract features, train fusion branches and vote: multimodal emotion recognition.
+
+    Exit status: 0 all done, 1 an error, 2 wrong usage, 3 finished but some samples failed,
+    130 interrupted.
+    Each option may be set by the environment: MERCORE_RUN_STORE is --store of `mer run`.
+    """
+
+
+def open_project(options: dict[str, Any], watch: Any = None, *, create: bool = False) -> Project:
+    """Return the project that the options of a command describe."""
+    from mercore.machine import Machine
+    from mercore.project import Project
+
+    names = ("registry", "manifest", "store", "out")
+    files = {name: options.pop(name) for name in names if name in options}
+    return Project.open(**files, machine=Machine(**options), watch=watch, create=create)
+
+
+def print_json(value: object) -> None:
+    """Print the value as JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,140 @@
+"""The commands that compute: extract, train, ensemble, report, run, predict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mercore.cli.main import SOME_FAILED, open_project, print_json
+from mercore.cli.options import FILES, JSON, MACHINE, OUT, RETRY, with_options
+
+if TYPE_CHECKING:
+    from mercore.extraction import Outcome
+
+
+def _exit(outcomes: Sequence[Outcome]) -> None:
+    if any(outcome.failed for outcome in outcomes):
+        sys.exit(SOME_FAILED)
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[FEATURE]...")
+@with_options([*FILES[:3], *MACHINE, RETRY, JSON])
+def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options: Any) -> None:
+    """Extract features into the store.
+
+    All of them, or those named and what they read. What is done is not done again.
+    """
+    from mercore.cli import show, tables
+    from mercore.cli.progress import Bars
+
+    with Bars() as bars:
+        project = open_project(options, bars, create=True)
+        outcomes = project.extract(names, retry_failed=retry_failed)
+    about = show.extracted(outcomes)
+    print_json(about) if as_json else tables.print_extracted(about)
+    _exit(outcomes)
+
+
+@click.command()
+@with_options([*FILES, *MACHINE, JSON])
+def train(as_json: bool, **options: Any) -> None:
+    """Train the branches.
+
+    By cross-validation; those that are up to date stay as they are.
+    """
+    from mercore.cli import show, tables
+    from mercore.cli.progress import Bars
+
+    with Bars() as bars:
+        project = open_project(options, bars)
+        trained = project.train()
+    about = show.trained(project.branch_results(), trained)
+    print_json(about) if as_json else tables.print_trained(about)
+
+
+@click.command()
+@with_options([*FILES, JSON])
+def ensemble(as_json: bool, **files: Any) -> None:
+    """Let the branches vote and write predictions.csv."""
+    from mercore.cli import show, tables
+
+    project = open_project(files)
+    about = show.decided(project, project.ensemble())
+    print_json(about) if as_json else tables.print_decided(about)
+
+
+@click.command()
+@with_options([*FILES, JSON])
+def report(as_json: bool, **files: Any) -> None:
+    """Write report.html and report.json of a trained run."""
+    from mercore.cli import tables
+    from mercore.summary import write_report
+
+    content, page = write_report(open_project(files))
+    print_json(content) if as_json else tables.print_report(content, page)
+
+
+@click.command()
+@with_options([*FILES, *MACHINE, RETRY, JSON])
+def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
+    """Extract, train, vote and report.
+
+    What is done and unchanged is not done again.
+    """
+    from dataclasses import replace
+
+    from mercore.cli import show, tables
+    from mercore.cli.progress import Bars
+    from mercore.summary import write_report
+
+    with Bars() as bars:
+        project = open_project(options, bars, create=True)
+        project.check_trainable()  # before the hours that extraction may take
+        outcomes = project.extract(retry_failed=retry_failed)
+    extracted = show.extracted(outcomes)
+    try:
+        with Bars() as bars:
+            trained = replace(project, watch=bars).train()
+        content, page = write_report(project)
+    finally:  # also when the training fails; not before, a closed pipe would end the run here
+        if not as_json:
+            tables.print_extracted(extracted)
+    if as_json:
+        print_json({"extracted": extracted, "trained": trained, "report": content})
+    else:
+        tables.print_report(content, page)
+    _exit(outcomes)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--store", metavar="DIR", help="Keep the features; else in a folder for the moment.")
+@with_options([OUT, *MACHINE, JSON])
+def predict(
+    files: tuple[str, ...], store: str | None, out: str, as_json: bool, **machine: Any
+) -> None:
+    """Apply a trained run to new clips.
+
+    One line a clip: the label, the probabilities and each branch's vote. Files with one stem are
+    one clip, such as clip.mp4 and clip.txt (its words); a manifest (.csv, .jsonl) gives its rows.
+    """
+    from tempfile import TemporaryDirectory
+
+    from mercore.cli import show, tables
+    from mercore.cli.progress import Bars
+    from mercore.machine import Machine
+    from mercore.predict import Predictor, samples_of
+    from mercore.store import Store
+
+    with Bars() as bars, TemporaryDirectory() as folder:
+        predictor = Predictor.open(out, Machine(**machine), bars)
+        samples = samples_of(files, predictor.pipeline.classes)
+        predictions = predictor.predict(samples, Store(store or folder))
+    about = [show.predicted(prediction) for prediction in predictions]
+    print_json(about) if as_json else tables.print_predicted(about)
+    if any(prediction.failed for prediction in predictions):
+        sys.exit(SOME_FAILED)

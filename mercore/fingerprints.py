@@ -1,0 +1,78 @@
+"""Hashes of all that can change the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+
+from mercore.components import Component
+from mercore.manifest import Manifest, Sample
+from mercore.pipeline import Node, Pipeline
+from mercore.store import Entry
+
+BRANCH_REVISION = 1
+"""Raise it when a branch trained before is no longer what would be trained now."""
+
+
+def describe(component: Component) -> dict[str, JsonValue]:
+    """Return all that decides what the component computes, as JSON."""
+    options: dict[str, JsonValue] = component.model_dump(mode="json")
+    for name in type(component).model_fields:
+        value = getattr(component, name)
+        if isinstance(value, Component):
+            options[name] = describe(value)
+    options |= component.identity()
+    return {"uses": component.name, "revision": component.revision, "options": options}
+
+
+def fingerprint(value: JsonValue) -> str:
+    """Return 12 hexadecimal digits of the SHA-256 of the value as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def branch_keys(
+    pipeline: Pipeline, manifest: Manifest, features: Mapping[str, Mapping[str, Entry]]
+) -> dict[str, str]:
+    """Return a hash of all that decides a branch: features, samples, labels, options.
+
+    `features` is what the store knows of each sample, for each feature of the branches.
+    """
+    content = pipeline.registry.content
+    keys = {
+        name: _feature_key(pipeline.features[name], manifest.samples, entries)
+        for name, entries in features.items()
+    }
+    common: dict[str, JsonValue] = {
+        "revision": BRANCH_REVISION,
+        "classes": list(pipeline.classes),
+        "samples": _samples_key(manifest.samples),
+        "folds": content.folds,
+        "seed": content.seed,
+    }
+    return {
+        name: fingerprint(
+            common
+            | {
+                "features": {feature: keys[feature] for feature in branch.features},
+                "fusion": describe(branch.fusion),
+            }
+        )
+        for name, branch in pipeline.branches.items()
+    }
+
+
+def _samples_key(samples: Sequence[Sample]) -> str:
+    rows = [(sample.id, sample.split, sample.label) for sample in samples]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _feature_key(node: Node, samples: Sequence[Sample], entries: Mapping[str, Entry]) -> str:
+    found = hashlib.sha256(node.fingerprint.encode())
+    for sample in samples:
+        entry = entries.get(sample.id)
+        found.update(f"{sample.id}\0{entry and (entry.source, entry.failed)}\0".encode())
+    return found.hexdigest()

@@ -1,0 +1,219 @@
+"""A trained pipeline on new clips."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mercore import branches
+from mercore.branches import Fold
+from mercore.components import Decision, Votes
+from mercore.dataset import Dataset, feature_entries, lacking, read_dataset
+from mercore.errors import InputError, RunError
+from mercore.extract import extract
+from mercore.folder import RunFolder
+from mercore.machine import Machine, limited
+from mercore.manifest import MANIFESTS, UNLABELLED, Manifest, Sample
+from mercore.media import FloatArray
+from mercore.pipeline import BranchNode, Pipeline
+from mercore.plugins import Plugins
+from mercore.registry import Registry
+from mercore.resolve import resolve
+from mercore.store import Entry, Store
+from mercore.voting import decide
+from mercore.watch import Silent, Watch
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the branches and the ensemble say of one clip."""
+
+    id: str
+    """The path of its first file, as given; the id of a row of a manifest."""
+    label: str | None
+    """None where none of the features could be computed."""
+    probabilities: Mapping[str, float]
+    """Class to mean probability of the branches; sums to 1."""
+    support: float
+    """Share of the branches whose label is the decided one, in [0, 1]."""
+    branches: Mapping[str, Mapping[str, float]]
+    """Branch to class to probability; the vote of a branch is its most probable class."""
+    missing: Mapping[str, str]
+    """Feature to the reason why there is none; the training mean stands in its place."""
+    failed: bool
+    """Whether a feature is missing for another reason than that the clip has no such medium."""
+
+    @property
+    def votes(self) -> dict[str, str]:
+        """Branch to label."""
+        return {name: max(table, key=table.__getitem__) for name, table in self.branches.items()}
+
+
+@dataclass(frozen=True)
+class TrainedBranch:
+    """A branch, what its folds have learnt, and how well it did on samples it had not seen."""
+
+    node: BranchNode
+    folds: Sequence[Fold]
+    waf: float
+
+    def probabilities(self, data: Dataset, classes: int, device: str) -> FloatArray:
+        """Return ``(samples, classes)``: the mean of the folds."""
+        rows: NDArray[np.bool_] = np.ones(len(data.samples), np.bool_)
+        tables = [
+            branches.predict(self.node, fold, data, rows, classes=classes, device=device)
+            for fold in self.folds
+        ]
+        mean: FloatArray = np.mean(tables, axis=0, dtype=np.float32)
+        return mean
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The branches of a run folder, ready for clips they have not seen.
+
+    ::
+
+        predictor = Predictor.open("runs/default")
+        with TemporaryDirectory() as folder:
+            predictions = predictor.predict(samples_of(["clip.mp4"]), Store(folder))
+    """
+
+    pipeline: Pipeline
+    branches: Sequence[TrainedBranch]
+    machine: Machine
+    watch: Watch
+
+    @classmethod
+    def open(
+        cls, out: str | Path, machine: Machine | None = None, watch: Watch | None = None
+    ) -> Predictor:
+        """Return the predictor of a run folder.
+
+        Raises RunError where nothing is trained, or where the components that are installed now
+        would compute other features than the branches were trained on.
+        """
+        folder = RunFolder(Path(out))
+        if not (folder.path / "registry.yaml").is_file():
+            raise RunError(f"{folder.path}: no trained run there; `mer run --out DIR` makes one")
+        pipeline = resolve(Registry.read(folder.path / "registry.yaml"), Plugins())
+        trained = [_read_branch(pipeline, branch, folder) for branch in pipeline.branches.values()]
+        return cls(pipeline, trained, machine or Machine(), watch or Silent())
+
+    def predict(self, samples: Sequence[Sample], store: Store) -> list[Prediction]:
+        """Return one prediction a sample, in order; their features are kept in `store`."""
+        manifest = Manifest(Path("new clips"), tuple(samples))
+        extract(
+            self.pipeline,
+            manifest,
+            store,
+            self.machine,
+            names=self.pipeline.used,
+            watch=self.watch,
+        )
+        votes = self._vote(read_dataset(self.pipeline, samples, store))
+        decision = decide(self.pipeline.ensemble, votes)
+        entries = feature_entries(self.pipeline, store)
+        lost = [
+            {name: entries[name][sample.id] for name in names}
+            for sample, names in zip(samples, lacking(samples, entries), strict=True)
+        ]
+        return [
+            self._prediction(sample.id, row, votes, decision, lost[row])
+            for row, sample in enumerate(samples)
+        ]
+
+    def _vote(self, data: Dataset) -> Votes:
+        device = self.machine.chosen_device()
+        with limited(1):  # as in training, so that the same clip gets the same numbers
+            tables = [
+                branch.probabilities(data, len(self.pipeline.classes), device)
+                for branch in self.branches
+            ]
+        names = tuple(branch.node.name for branch in self.branches)
+        scores = np.array([branch.waf for branch in self.branches], np.float32)
+        return Votes(names, np.stack(tables), scores)
+
+    def _prediction(
+        self, id: str, row: int, votes: Votes, decision: Decision, lost: Mapping[str, Entry]
+    ) -> Prediction:
+        missing = {name: entry.failed or "" for name, entry in lost.items()}
+        failed = any(not entry.record.get("absent") for entry in lost.values())
+        if len(lost) == len(self.pipeline.used):
+            return Prediction(id, None, {}, 0.0, {}, missing, failed)
+        tables = zip(votes.names, votes.probabilities[:, row], strict=True)
+        return Prediction(
+            id=id,
+            label=self.pipeline.classes[decision.labels[row]],
+            probabilities=self._by_class(decision.probabilities[row]),
+            support=float(decision.support[row]),
+            branches={name: self._by_class(table) for name, table in tables},
+            missing=missing,
+            failed=failed,
+        )
+
+    def _by_class(self, probabilities: FloatArray) -> dict[str, float]:
+        return dict(zip(self.pipeline.classes, probabilities.tolist(), strict=True))
+
+
+def _read_branch(pipeline: Pipeline, branch: BranchNode, folder: RunFolder) -> TrainedBranch:
+    about = folder.trained(branch.name)
+    if about is None:
+        raise RunError(f"{folder.path}: branch {branch.name!r} is not trained; run `mer train`")
+    current = pipeline.fingerprints(branch)
+    changed = [name for name in current if about["features"].get(name) != current[name]]
+    if changed:
+        raise RunError(
+            f"{folder.path}: branch {branch.name!r} was trained on another {', '.join(changed)} "
+            "than the installed components compute now (other weights, or another revision); "
+            "install what it was trained with, or train again"
+        )
+    return TrainedBranch(branch, folder.folds(branch.name, len(about["fold_waf"])), about["waf"])
+
+
+def samples_of(files: Iterable[str], classes: Sequence[str]) -> list[Sample]:
+    """Return the samples that the files are, each once.
+
+    Files with one stem in one folder are one sample: ``clip.mp4`` with ``clip.txt``, its words. A
+    manifest (.csv, .jsonl) gives its rows. Raises InputError for a file that is not there, and
+    where two files give the same of a sample, or two samples have one id.
+    """
+    media: dict[Path, dict[str, str]] = {}
+    names: dict[Path, str] = {}
+    samples: list[Sample] = []
+    for file in files:
+        path = Path(file)
+        if not path.is_file():
+            raise InputError(f"{file}: {'is a folder' if path.is_dir() else 'no such file'}")
+        if path.suffix in MANIFESTS:
+            samples += Manifest.read(path, classes).samples
+            continue
+        stem, kind = path.absolute().with_suffix(""), _kind(path)
+        names.setdefault(stem, file)
+        other = media.setdefault(stem, {}).setdefault(kind, str(path.absolute()))
+        if other != str(path.absolute()):
+            raise InputError(f"{file}: {other} is the {kind} of the same clip; keep one of them")
+    samples += [Sample(names[stem], UNLABELLED, None, given) for stem, given in media.items()]
+    _check_once(samples)
+    return samples
+
+
+def _check_once(samples: Sequence[Sample]) -> None:
+    counts = Counter(sample.id for sample in samples)
+    twice = [identifier for identifier, count in counts.items() if count > 1]
+    if twice:
+        raise InputError(f"{twice[0]}: given twice; each clip needs an id of its own")
+
+
+def _kind(path: Path) -> str:
+    """Return the column of the manifest that the file belongs to."""
+    if path.suffix == ".txt":
+        return "text"
+    guessed, _ = mimetypes.guess_type(path.name)
+    return "audio" if (guessed or "").startswith("audio/") else "video"

@@ -1,0 +1,96 @@
+"""All that a run produced, put together and written as its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+
+from mercore.pipeline import BranchNode, Node, Pipeline
+from mercore.project import Project
+from mercore.report import build, render
+from mercore.results import ManifestResult, Result
+from mercore.status import feature_results
+
+_NAMED = 5  # samples that a warning names
+
+
+def write_report(project: Project) -> tuple[dict[str, JsonValue], Path]:
+    """Return the content of report.json and the path of report.html; write both."""
+    report = build(summarise(project))
+    project.folder.save_json("report.json", report)
+    return report, project.folder.save("report.html", render(report))
+
+
+def summarise(project: Project) -> Result:
+    """Return what the run produced; raises RunError for a branch that is out of date."""
+    results = project.branch_results()
+    registry, manifest = project.pipeline.registry.document, project.manifest
+    return Result(
+        title=f"{project.folder.path.name}: {registry.path.name} on {manifest.path.name}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        classes=project.pipeline.classes,
+        ids=tuple(project.ids),
+        splits=tuple(sample.split for sample in manifest.samples),
+        labels=project.labels,
+        branches=tuple(results),
+        ensemble=project.pipeline.ensemble.name,
+        decision=project.decide(results),
+        features=tuple(feature_results(project.pipeline, manifest, project.store)),
+        registry=registry.text,
+        manifest=ManifestResult(manifest.path.name, len(manifest.samples), manifest.notes),
+        versions=_versions(project.pipeline),
+        warnings=tuple([*_untrained(project), *_blind(project), *_rare_classes(project)]),
+    )
+
+
+def _versions(pipeline: Pipeline) -> dict[str, str]:
+    """Return the versions of what computed the results."""
+    parts: list[Node | BranchNode] = [*pipeline.nodes.values(), *pipeline.branches.values()]
+    plugins = dict(origin.rsplit(" ", 1) for origin in sorted(part.origin for part in parts))
+    libraries = [name for name in ("numpy", "scikit-learn", "torch", "zarr") if _installed(name)]
+    return {"mercore": version("mercore")} | plugins | {name: version(name) for name in libraries}
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _untrained(project: Project) -> list[str]:
+    mining = project.pipeline.registry.content.mining
+    return ["'mining:' is read but not carried out yet"] if mining else []
+
+
+def _blind(project: Project) -> list[str]:
+    """Return a warning about samples of which nothing is known."""
+    used = len(project.pipeline.used)
+    missing = zip(project.ids, project.missing(), strict=True)
+    blind = [identifier for identifier, names in missing if len(names) == used]
+    if not blind:
+        return []
+    return [
+        f"{len(blind)} samples lack every feature and are predicted from training means alone: "
+        f"{_named(blind)}"
+    ]
+
+
+def _named(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
+
+
+def _rare_classes(project: Project) -> list[str]:
+    content = project.pipeline.registry.content
+    counts = np.bincount(project.trained_labels, minlength=len(content.classes))
+    return [
+        f"class {name!r} has {count} training samples: fewer than the {content.folds} folds"
+        for name, count in zip(content.classes, counts.tolist(), strict=True)
+        if count < content.folds
+    ]

@@ -146,7 +146,8 @@ class RunFolder:
     def _save_arrays(self, name: str, file: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         from safetensors.numpy import save
 
-        content = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+        # Not ascontiguousarray, which gives a single number a dimension.
+        content = save({key: np.asarray(array, order="C") for key, array in arrays.items()})
         replace(self._branch(name, f"{file}.safetensors"), content)
 
     def _arrays(self, name: str, file: str) -> dict[str, NDArray[Any]]:

@@ -136,5 +136,5 @@ def predict(
         predictions = predictor.predict(samples, Store(store or folder))
     about = [show.predicted(prediction) for prediction in predictions]
     print_json(about) if as_json else tables.print_predicted(about)
-    if any(prediction.failed for prediction in predictions):
+    if any(prediction.failed or prediction.label is None for prediction in predictions):
         sys.exit(SOME_FAILED)

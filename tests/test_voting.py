@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from mercore.components import Decision, Ensemble, Votes
+from mercore.components import Votes
+from mercore.testing import EnsembleTests
 from mercore.voting import Majority, MeanProbability, RankMode
 
 
@@ -58,17 +59,6 @@ def test_rank_mode_agrees_with_the_rule_written_as_a_loop() -> None:
         assert RankMode().decide(votes(*ballots)).labels.tolist() == [expected], ballots
 
 
-@pytest.mark.parametrize("ensemble", [RankMode(), MeanProbability(), Majority()])
-def test_the_order_of_the_branches_does_not_matter(ensemble: Ensemble) -> None:
-    given = votes(1, 2, 3, 2, scores=(0.5, 0.5, 0.5, 0.5))
-    results: list[Decision] = [
-        ensemble.decide(reordered(given, order)) for order in itertools.permutations(range(4))
-    ]
-    for result in results:
-        assert result.labels.tolist() == results[0].labels.tolist()
-        assert result.probabilities.tobytes() == results[0].probabilities.tobytes()
-
-
 def test_majority_breaks_a_tie_by_mean_probability() -> None:
     given = votes(1, 2)
     given.probabilities[1, 0] = [0.0, 0.0, 1.0, 0.0]
@@ -87,3 +77,15 @@ def test_support_is_the_share_of_branches_that_agree() -> None:
     decision = RankMode().decide(votes(1, 2, 2, 1))
     assert decision.support.tolist() == [0.5]
     assert decision.probabilities.sum(axis=1) == pytest.approx(1)
+
+
+class TestRankMode(EnsembleTests):
+    component = RankMode()
+
+
+class TestMeanProbability(EnsembleTests):
+    component = MeanProbability()
+
+
+class TestMajority(EnsembleTests):
+    component = Majority()

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,8 @@ from PIL import Image
 from pydantic import ValidationError
 from skimage import data
 
-from mercore import CheckpointError, Frames, InputError, Text, Video
+from mercore import CheckpointError, Frames, InputError, Inputs, Text, Video
+from mercore.testing import EncoderTests, PreprocessorTests
 from mercore_starter._expression import normalised, read_weights
 from mercore_starter._faces import FaceCropper, similarity, template
 from mercore_starter._mtcnn import Candidates, Mtcnn
@@ -164,18 +163,6 @@ def test_a_face_cut_by_the_edge_is_cropped_with_black(
     assert crop[:, 60].max() > 100
 
 
-def test_the_batch_changes_no_pixel_and_keeps_the_order(
-    cropper: FaceCropper, astronaut: Pixels
-) -> None:
-    small = resized(astronaut[20:240, 110:330], 192, 192)
-    batch = [clip(astronaut), clip(small, small[:, ::-1]), clip(astronaut[:300])]
-    alone = [cropper([sample])[0] for sample in batch]
-    for one, other in zip(cropper(batch), alone, strict=True):
-        assert np.array_equal(crops_of(one).pixels, crops_of(other).pixels)
-        assert one.record == other.record
-    assert len({crops_of(one).pixels.tobytes() for one in alone}) == 3
-
-
 def test_pick_decides_between_two_faces(astronaut: Pixels) -> None:
     face = astronaut[20:240, 110:330]  # 220 x 220, eyes near its middle
     stage = np.full((300, 640, 3), 120, np.uint8)
@@ -311,24 +298,13 @@ def test_a_smile_is_read_as_happy(cropper: FaceCropper, astronaut: Pixels) -> No
     assert found.sum() == pytest.approx(1, abs=1e-6)
 
 
-def test_the_batch_does_not_change_features_and_keeps_the_order() -> None:
+def test_a_clip_of_several_passes_is_encoded_like_its_parts() -> None:
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (20, 112, 112, 3), dtype=np.uint8)
     encode = FaceExpression().load("cpu", "float32")
-    whole = encode([clip(*pictures), clip(pictures[3]), clip(*pictures[5:7])])
-    first, second, third = (np.asarray(one) for one in whole)
-    assert first.shape == (20, 256)
-    assert np.abs(first[[3]] - second).max() < 1e-5
-    assert np.abs(first[5:7] - third).max() < 1e-5
-    assert np.ptp(first, axis=0).max() > 0.1
-
-
-def test_half_precision_stays_near_and_returns_float32() -> None:
-    sample = clip(pattern(112, 112))
-    exact, rough = (FaceExpression().load("cpu", d)([sample])[0] for d in ("float32", "bfloat16"))
-    exact, rough = np.asarray(exact), np.asarray(rough)
-    assert rough.dtype == np.float32
-    assert np.abs(rough - exact).mean() < 0.05 * exact.mean()
+    whole, part = (np.asarray(one) for one in encode([clip(*pictures), clip(*pictures[14:18])]))
+    np.testing.assert_allclose(whole[14:18], part, atol=1e-5)
+    assert np.ptp(whole, axis=0).max() > 0.1
 
 
 def test_pictures_of_other_shapes_are_padded_black_to_a_square_and_resized() -> None:
@@ -366,6 +342,23 @@ def test_damaged_weights_are_a_checkpoint_error(tmp_path: Path) -> None:
         Mtcnn(EXPRESSION_WEIGHTS, torch.device("cpu"))
 
 
-def test_importing_the_components_loads_no_torch() -> None:
-    code = "import sys, mercore_starter.faces; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+class TestMtcnnFaces(PreprocessorTests):
+    component = MtcnnFaces(count=None, size=80)
+    atol = 0.0
+    long = 0.1
+
+    @property
+    def samples(self) -> list[Inputs]:
+        picture: Pixels = data.astronaut()  # type: ignore[no-untyped-call]
+        small = resized(picture[20:240, 110:330], 192, 192)
+        clips = [(small, small[:, ::-1]), (picture,), (small,) * 3, (picture[:300],)]
+        return [{"video": clip(*pictures)["video"]} for pictures in clips]
+
+
+class TestFaceExpression(EncoderTests):
+    component = FaceExpression()
+
+
+class TestExpressionProbabilities(EncoderTests):
+    component = FaceExpression(output="probabilities")
+    long = 0.1

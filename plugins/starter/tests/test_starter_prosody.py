@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from mercore import InputError, Inputs, Waveform
+from mercore.testing import EncoderTests
 from mercore_starter.prosody import FRAME_FEATURES, STATISTICS, Prosody
 
 RATE = 16_000
@@ -145,13 +146,6 @@ def test_the_statistics_are_those_of_the_frames() -> None:
     np.testing.assert_allclose(np.exp([low[1], high[1]]), [150, 250], rtol=0.02)
 
 
-def test_the_batch_does_not_change_the_result() -> None:
-    encode = Prosody().load("cpu", "float32")
-    clips = [clip(noise(0.3, seed=1)), clip(voice(200)), clip(noise(1, seed=2))]
-    for alone, together in zip(clips, encode(clips), strict=True):
-        np.testing.assert_array_equal(encode([alone])[0], together)
-
-
 def test_audio_that_cannot_be_used_is_refused() -> None:
     encode = Prosody().load("cpu", "float32")
     with pytest.raises(InputError, match="the audio has 0 samples, expected 1 or more"):
@@ -165,3 +159,13 @@ def test_audio_that_cannot_be_used_is_refused() -> None:
 def test_a_pitch_range_without_pitch_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"f0_min 300.0 is not below f0_max 200.0"):
         Prosody(f0_min=300, f0_max=200)
+
+
+class TestStatistics(EncoderTests):
+    component = Prosody(f0_min=80)
+    atol = 0.0
+
+
+class TestFrames(EncoderTests):
+    component = Prosody(pool="none", f0_max=400)
+    atol = 0.0

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +14,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config
 from mercore import CheckpointError, Encode, InputError, Noted, Text
 from mercore.errors import RegistryError, RunError
 from mercore.media import FloatArray, Waveform
+from mercore.testing import EncoderTests
 from mercore_starter.packaged import PackagedWeights
 from mercore_starter.text import MINILM, MiniLM
 
@@ -79,11 +78,6 @@ def test_text_without_a_word_is_one_row_of_zeros(minilm: Encode) -> None:
     assert not matrices[1].any()
     assert not matrices[4].any()
     assert not encode(minilm, [""])[0].any()
-
-
-def test_the_batch_does_not_change_the_result(minilm: Encode) -> None:
-    for text, together in zip(TEXTS, encode(minilm, TEXTS), strict=True):
-        np.testing.assert_allclose(encode(minilm, [text])[0], together, atol=1e-5)
 
 
 def test_the_mean_of_the_rows_is_a_sentence_embedding(minilm: Encode) -> None:
@@ -185,13 +179,5 @@ def test_anything_but_text_is_refused(minilm: Encode) -> None:
         minilm([{"text": Waveform(np.zeros(1, np.float32), 16_000)}])
 
 
-def test_importing_the_plugin_is_light() -> None:
-    heavy = (
-        "{'torch', 'transformers', 'ctranslate2', 'faster_whisper', 'onnxruntime', 'cv2', 'soxr'}"
-    )
-    script = f"import sys, mercore_starter; print(sorted({heavy} & set(sys.modules)))"
-    path = str(Path(sys.modules["mercore_starter"].__path__[0]).parent)
-    found = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=path
-    )
-    assert found.stdout.strip() == "[]"
+class TestMiniLM(EncoderTests):
+    component = MiniLM(layers=(-2, -1), reduce="sum", special_tokens=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
@@ -25,7 +26,7 @@ def render(report: Mapping[str, JsonValue]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["duration"] = _duration
+    environment.filters.update(duration=_duration, rate=_rate, plain=_plain)
     script = _read("report.js")
     return environment.get_template("report.html.jinja").render(
         report,
@@ -43,6 +44,17 @@ def _duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _rate(per_second: float) -> str:
+    """Return three digits or all before the point: ``"0.28"``, ``"41.3"``, ``"1,190"``."""
+    places = 2 if per_second < 10 else 1 if per_second < 100 else 0
+    return f"{per_second:,.{places}f}"
+
+
+def _plain(value: JsonValue) -> str:
+    """Return an option as registry.yaml writes it: ``null`` and ``true``, text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _read(name: str) -> str:

@@ -14,13 +14,20 @@ function sort(table, heading) {
   const descending = heading.getAttribute("aria-sort") === "ascending";
   for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
-  const key = (row) => row.cells[heading.cellIndex].dataset.value
-    ?? row.cells[heading.cellIndex].textContent.trim();
-  const rows = [...table.tBodies[0].rows].sort((a, b) => compare(key(a), key(b)));
-  table.tBodies[0].append(...(descending ? rows.reverse() : rows));
+  const body = table.tBodies[0];
+  const rows = [...body.rows].map((row) => ({ row, value: value(row.cells[heading.cellIndex]) }));
+  const missing = rows.filter((one) => one.value === ""); // last, whatever the direction
+  const known = rows.filter((one) => one.value !== "").sort(comparison(rows));
+  if (descending) known.reverse();
+  body.append(...[...known, ...missing].map((one) => one.row));
 }
 
-function compare(a, b) {
-  const difference = Number(a) - Number(b);
-  return Number.isNaN(difference) ? a.localeCompare(b) : difference;
+function value(cell) {
+  const text = cell.dataset.value ?? cell.textContent.trim();
+  return text === "–" ? "" : text;
+}
+
+function comparison(rows) {
+  if (rows.every((one) => !Number.isNaN(Number(one.value)))) return (a, b) => a.value - b.value;
+  return (a, b) => a.value.localeCompare(b.value, undefined, { numeric: true });
 }

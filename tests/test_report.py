@@ -117,7 +117,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in {"td", "th"}:
+        if {"td", "th"} & set(self.open):
             self.cells.append(data.strip())
 
 

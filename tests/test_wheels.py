@@ -1,0 +1,129 @@
+"""The wheels, installed in an empty environment and used in an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+UV = Path(sys.executable).with_name("uv")
+FOLDERS = {"mercore": "."} | {
+    f"mercore_{path.parent.name}": f"plugins/{path.parent.name}"
+    for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))
+}
+REGISTRY = """\
+classes: [sad, happy]
+features:
+  prosody: {uses: prosody, inputs: {audio: audio}}
+branches:
+  one: {features: prosody, uses: linear}
+  two: {features: prosody, uses: attention}
+"""
+IMPORT_ALL = """\
+import importlib, pkgutil, sys
+for name in sys.argv[1:]:
+    package = importlib.import_module(name)
+    for found in pkgutil.walk_packages(package.__path__, f"{name}."):
+        importlib.import_module(found.name)
+"""
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    """Return what the command prints; its errors are shown when it fails."""
+    # Nothing of this environment: neither the packages it can import nor its settings.
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    cache = {name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_"))}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=kept | cache | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a wheel and an sdist of each distribution, made of the tracked files alone."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
+    tracked = run("git", "ls-files", "-z", "mercore", "plugins", "*.toml", "README.md", "LICENSE",
+                  folder=ROOT)  # fmt: skip
+    for name in filter(None, tracked.split("\0")):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+    for folder in FOLDERS.values():
+        run(UV, "build", "--quiet", "--no-build-isolation", "--python", sys.executable,
+            "--out-dir", out, source / folder, folder=source)  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def binaries(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a new environment with all wheels, in which nothing else was installed."""
+    home = tmp_path_factory.mktemp("environment")
+    run(UV, "venv", "--quiet", "--python", sys.executable, home / "venv", folder=home)
+    run(UV, "pip", "install", "--quiet", "--python", home / "venv/bin/python", "-c",
+        ROOT / "constraints.txt", *built.glob("*.whl"), folder=home)  # fmt: skip
+    return home / "venv/bin"
+
+
+def names(built: Path, module: str) -> set[str]:
+    (wheel,) = built.glob(f"{module}-*.whl")
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.parametrize("module", FOLDERS)
+def test_a_wheel_holds_all_of_its_package_and_nothing_else(built: Path, module: str) -> None:
+    found = names(built, module)
+    tracked = run("git", "ls-files", "-z", module, folder=ROOT / FOLDERS[module]).split("\0")
+    assert {name for name in found if ".dist-info/" not in name} == set(filter(None, tracked))
+    assert f"{module}/py.typed" in found
+    assert any(name.endswith("/LICENSE") for name in found)
+
+
+def test_the_weights_come_with_their_licences(built: Path) -> None:
+    assert any(name.endswith("NOTICE") for name in names(built, "mercore_starter"))
+
+
+@pytest.mark.parametrize("module", FOLDERS)
+def test_an_sdist_holds_what_the_wheel_is_made_of(built: Path, module: str) -> None:
+    (sdist,) = built.glob(f"{module}-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        found = {name.partition("/")[2] for name in archive.getnames()}
+    wheel = {name for name in names(built, module) if ".dist-info/" not in name}
+    assert wheel <= found
+    assert not any(name.startswith(("tests/", "docs/", "plugins/")) for name in found)
+
+
+def test_all_of_it_works_without_the_repository(binaries: Path, tmp_path: Path) -> None:
+    (tmp_path / "registry.yaml").write_text(REGISTRY)
+    shutil.copy(next(ROOT.glob("tests/data/*.flac")), tmp_path / "clip.flac")
+    (tmp_path / "manifest.csv").write_text("id,split,label,audio\nclip,test,sad,clip.flac\n")
+    plugins = json.loads(run(binaries / "mer", "plugins", "--json", folder=tmp_path))
+    assert plugins["broken"] == plugins["conflicts"] == []
+    provided = {row["distribution"].replace("-", "_") for row in plugins["components"]}
+    assert provided == set(FOLDERS)
+    assert "no mistakes" in run(binaries / "mer", "check", folder=tmp_path)
+    (row,) = json.loads(run(binaries / "mer", "extract", "--json", folder=tmp_path))
+    assert (row["name"], row["extracted"], row["failed"]) == ("prosody", 1, 0)
+    assert "prosody" in run(binaries / "mer", "status", folder=tmp_path)
+
+
+def test_every_module_can_be_imported(binaries: Path, tmp_path: Path) -> None:
+    modules = [name for name in FOLDERS if name != "mercore"]
+    run(binaries / "python", "-c", IMPORT_ALL, *modules, folder=tmp_path)
+    where = run(binaries / "python", "-c", "import mercore; print(mercore.__file__)",
+                folder=tmp_path)  # fmt: skip
+    assert Path(where.strip()).is_relative_to(binaries.parent)

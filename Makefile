@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := mercore plugins tests examples benchmarks
+BENCHMARKS := startup store s3 extraction memory starter kill
 
-.PHONY: setup demo test lint types fmt clean
+.PHONY: setup demo test lint types fmt docs bench clean
 
 setup: .venv/.installed
 
-.venv/.installed: requirements.txt constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
+.venv/.installed: requirements.txt requirements-dev.txt constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
@@ -31,5 +32,11 @@ fmt: setup
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: setup
+	for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
+
 clean:
-	rm -rf .venv demo.zarr runs
+	rm -rf .venv demo.zarr runs site

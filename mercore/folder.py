@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,10 @@ def replace(path: Path, content: bytes) -> Path:
         new.write_bytes(content)
         new.replace(path)
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from error
+        with suppress(OSError):  # a full disk should not be left with half a file
+            new.unlink()
+        cure = "free some space, check the permissions, or give another --out"
+        raise RunError(f"cannot write {path}: {error.strerror}; {cure}") from error
     return path
 
 

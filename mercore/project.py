@@ -51,6 +51,7 @@ class Project:
         registry: str | Path = "registry.yaml",
         manifest: str | Path = "manifest.csv",
         store: str | Path = "mer.zarr",
+        endpoint: str | None = None,
         out: str | Path = "runs/default",
         create: bool = False,
         machine: Machine | None = None,
@@ -63,7 +64,7 @@ class Project:
         return cls(
             pipeline,
             samples,
-            Store(store, create=create),
+            Store(store, create=create, endpoint=endpoint),
             RunFolder(Path(out)),
             machine or Machine(),
             watch or Silent(),
@@ -106,6 +107,7 @@ class Project:
     def train(self) -> list[str]:
         """Train the branches that are not up to date; return their names."""
         self.check_trainable()
+        self._save_registry()
         keys = self._keys()
         stale = [name for name, key in keys.items() if not self.folder.branch(name, key)]
         if not stale:
@@ -115,7 +117,6 @@ class Project:
         branches.check_present(data)
         folds = branches.assign_folds(data, content.folds, content.seed, self.pipeline.classes)
         self.folder.save_folds(self.manifest.samples, folds)
-        self.folder.save("registry.yaml", self.pipeline.registry.document.text)
         self.watch.start("branches", len(stale))
         # One thread: the steps of a fusion are too small to share, and the sums of its products
         # come out the same on any number of cores.
@@ -186,9 +187,14 @@ class Project:
 
     def decide(self, results: list[BranchResult]) -> Decision:
         """Return the decision on every sample; write predictions.csv."""
+        self._save_registry()
         decision = decide(self.pipeline.ensemble, votes(results))
         ballots = {result.name: result.probabilities.argmax(axis=1) for result in results}
         self.folder.save_predictions(
             self.manifest.samples, self.pipeline.classes, decision, ballots, self.missing()
         )
         return decision
+
+    def _save_registry(self) -> None:
+        """Keep the experiment with its results, which `mer predict` applies."""
+        self.folder.save("registry.yaml", self.pipeline.registry.document.text)

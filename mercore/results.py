@@ -53,7 +53,7 @@ class FeatureResult:
     failed: tuple[tuple[str, str], ...]
     """``(sample id, reason)`` pairs."""
     seconds: float
-    """Wall time; 0 where all was in the store already."""
+    """Wall time of all runs that extracted some of it."""
     decode: float
     """Seconds of decoding; it runs beside encoding, so the three may add up to more."""
     encode: float

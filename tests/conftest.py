@@ -1,13 +1,45 @@
 from __future__ import annotations
 
+import os
+import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 # The toy plugin is found through its dist-info like any installed distribution.
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
+
+from places import KEYS, Folder, Place, Prefix, Server, moto
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """An S3 server for the whole session: moto takes a second to import."""
+    with moto() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prefix]:
+    """A place on S3 that is empty, and named in the environment the standard way."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
+        monkeypatch.setenv(name, value)
+    yield Prefix(server, f"{secrets.token_hex(4)}/mer.zarr")
+    server.deaf = False
+    server.before.clear()
+
+
+@pytest.fixture(params=["disk", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty place for a store: one on a disk, one on S3."""
+    if request.param == "disk":
+        return Folder(tmp_path / "mer.zarr")
+    found: Prefix = request.getfixturevalue("s3")
+    return found
 
 
 @pytest.fixture

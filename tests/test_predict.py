@@ -16,7 +16,7 @@ from mercore.branches import Fold, Trained
 from mercore.cli import main
 from mercore.errors import InputError
 from mercore.folder import RunFolder
-from mercore.predict import samples_of
+from mercore.predict import Predictor, samples_of
 
 REGISTRY = """\
 classes: [sad, happy]
@@ -124,6 +124,12 @@ def test_a_failed_feature_is_said_and_ends_with_status_3(trained: Path, write: W
     (clip,) = predicted("clip.txt", "clip.wav", status=3)
     assert clip["label"] == "sad"
     assert "cannot be read as media" in clip["missing"]["loudness"]
+
+
+def test_the_ensemble_is_the_one_that_voted_last(trained: Path, write: Write) -> None:
+    write("registry.yaml", REGISTRY + "ensemble: mean_probability\n")
+    assert mer("ensemble").exit_code == 0
+    assert Predictor.open("runs/default").pipeline.ensemble.name == "mean_probability"
 
 
 def test_features_are_kept_in_a_store_that_is_given(trained: Path, write: Write) -> None:

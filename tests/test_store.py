@@ -1,29 +1,21 @@
+"""What a store does, on a disk and on S3 alike."""
+
 from __future__ import annotations
 
-import errno
 import json
-import os
 import pickle
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+import secrets
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from places import Place, Prefix
 
 from mercore.errors import StoreError
 from mercore.store import Collection, Entry, Row, Store
-from mercore.store._disk import LocalFiles
-from mercore.store._files import Content
 
 DTYPES = ["float32", "float16", "float64", "uint8", "int16", "int64", "bool", "complex64"]
 
@@ -33,13 +25,19 @@ def vectors(*ids: str, value: float = 1.0) -> list[Row]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "mer.zarr")
+def store(place: Place) -> Store:
+    return Store(place.path)
 
 
 @pytest.fixture
 def collection(store: Store) -> Collection:
     return store.create("features", "toy", "f1", {"component": "toy", "dim": 2})
+
+
+def segments(place: Place, collection: Collection) -> list[str]:
+    """Return the folders of all segments, in their order."""
+    folder = f"{collection.identity.folder}/seg"
+    return [f"{folder}/{name}" for name in place.names(folder) if name != "zarr.json"]
 
 
 def reopened(store: Store, collection: Collection) -> Collection:
@@ -53,6 +51,19 @@ def reopened(store: Store, collection: Collection) -> Collection:
 def test_what_is_committed_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, compacted: bool
 ) -> None:
+    check_what_is_read_back(str(tmp_path_factory.getbasetemp()), data, compacted)
+
+
+@settings(deadline=None, max_examples=5, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), compacted=st.booleans())
+def test_what_is_committed_to_s3_is_read_back(
+    s3: Prefix, data: st.DataObject, compacted: bool
+) -> None:
+    check_what_is_read_back(s3.path, data, compacted)
+
+
+def check_what_is_read_back(path: str, data: st.DataObject, compacted: bool) -> None:
+    """Commit any rows of any samples one by one to a new store below `path`, and read them."""
     dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))
     dtype = dtype.newbyteorder(data.draw(st.sampled_from("<>")))
     shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
@@ -64,7 +75,7 @@ def test_what_is_committed_is_read_back(
     arranged = [np.asfortranarray(array) if fortran else array for array in values]
     rows = [Row(id, array) for id, array in zip(ids, arranged, strict=True)]
 
-    opened = Store(tmp_path_factory.mktemp("store"))
+    opened = Store(f"{path}/{secrets.token_hex(8)}")  # another for each example
     collection = opened.create("frames", "toy", "f", {})
     for row in rows:
         collection.commit([row])
@@ -132,23 +143,28 @@ def test_the_latest_commit_of_a_sample_counts(store: Store, collection: Collecti
     assert reopened(store, collection).entries()["a"].failed == "the file changed"
 
 
-def test_a_late_commit_does_not_replace_a_later_one(store: Store, collection: Collection) -> None:
+def test_a_late_commit_does_not_replace_a_later_one(
+    place: Place, store: Store, collection: Collection
+) -> None:
     collection.commit(vectors("a", "b"))
-    (late,) = segments(store, collection)
-    aside = late.rename(store.path.parent / late.name)
+    (late,) = segments(place, collection)
+    place.move(late, "aside")
     collection.commit(vectors("a", value=2))
     collection.compact()
-    aside.rename(late)
+    place.move("aside", late)
     for _ in range(2):
         assert reopened(store, collection).matrix(["a", "b"])[:, 0].tolist() == [2, 1]
         reopened(store, collection).compact()
 
 
-def test_a_commit_after_the_clock_was_set_back_counts(store: Store, collection: Collection) -> None:
+def test_a_commit_after_the_clock_was_set_back_counts(
+    place: Place, store: Store, collection: Collection
+) -> None:
     collection.commit(vectors("a"))
-    (first,) = segments(store, collection)
-    milliseconds, rest = first.name.split("-", 1)
-    first.rename(first.with_name(f"{int(milliseconds) + 86_400_000:014d}-{rest}"))
+    (first,) = segments(place, collection)
+    folder, _, key = first.rpartition("/")
+    milliseconds, rest = key.split("-", 1)
+    place.move(first, f"{folder}/{int(milliseconds) + 86_400_000:014d}-{rest}")
     reopened(store, collection).commit(vectors("a", value=2))
     assert reopened(store, collection).matrix(["a"]).tolist() == [[2, 2]]
     reopened(store, collection).compact()
@@ -168,26 +184,27 @@ def test_commits_of_another_are_seen(store: Store, collection: Collection) -> No
     assert collection.matrix(["a", "b", "c"])[:, 0].tolist() == [1, 2, 3]
 
 
-def test_many_commits_are_read_from_index_objects(store: Store, collection: Collection) -> None:
+def test_many_commits_are_read_from_index_objects(
+    place: Place, store: Store, collection: Collection
+) -> None:
     for number in range(130):
         collection.commit(vectors(str(number), value=number))
-    index = store.path / collection.identity.folder / "idx"
-    assert len(list(index.iterdir())) == 2
+    index = f"{collection.identity.folder}/idx"
+    assert len(place.names(index)) == 2
     ids = [str(number) for number in range(130)]
     assert reopened(store, collection).matrix(ids)[:, 0].tolist() == list(range(130))
     collection.compact()
-    assert not list(index.iterdir())
+    assert not place.names(index)
     assert reopened(store, collection).matrix(ids)[:, 0].tolist() == list(range(130))
 
 
-def test_compaction_leaves_one_base(store: Store, collection: Collection) -> None:
+def test_compaction_leaves_one_base(place: Place, collection: Collection) -> None:
     for number in range(3):
         collection.commit(vectors(str(number)))
         collection.compact()
         collection.compact()
-    folder = store.path / collection.identity.folder
-    assert not segments(store, collection)
-    assert len([each for each in (folder / "base").iterdir() if each.is_dir()]) == 1
+    assert not segments(place, collection)
+    assert len(place.names(f"{collection.identity.folder}/base")) == 2  # with zarr.json
 
 
 @pytest.mark.parametrize(
@@ -208,6 +225,7 @@ def test_compaction_leaves_one_base(store: Store, collection: Collection) -> Non
     ],
 )
 @pytest.mark.parametrize("before", ["nothing", "segment", "base"])
+@pytest.mark.parametrize("place", ["disk"], indirect=True)  # nothing is written
 def test_rows_that_do_not_fit_are_refused(
     store: Store, collection: Collection, row: Row, message: str, before: str
 ) -> None:
@@ -262,33 +280,34 @@ def test_two_kinds_of_rows_in_one_collection_are_reported(
         collection.entries()
 
 
-def test_damaged_rows_are_found(store: Store, collection: Collection) -> None:
+def test_damaged_rows_are_found(place: Place, store: Store, collection: Collection) -> None:
     collection.commit(vectors("a"))
     collection.verify()
-    (segment,) = segments(store, collection)
-    original = (segment / "c.0.0").read_bytes()
-    (segment / "c.0.0").write_bytes(b"\x01" + original[1:])
+    (segment,) = segments(place, collection)
+    rows = f"{segment}/c.0.0"
+    original = place.read(rows)
+    place.write(rows, b"\x01" + original[1:])
     with pytest.raises(StoreError, match=r"c\.0\.0: found crc32c .* expected"):
         collection.verify()
     with pytest.raises(StoreError, match="1 damaged files"):
         collection.compact()
-    (segment / "c.0.0").write_bytes(original[:-1])
+    place.write(rows, original[:-1])
     with pytest.raises(StoreError, match="ends after 7 bytes, expected 8"):
         reopened(store, collection).matrix(["a"])
     with pytest.raises(StoreError, match="ends after 7 bytes"):
         collection.verify()
-    (segment / "c.0.0").unlink()
+    place.delete(rows)
     with pytest.raises(StoreError, match="missing, though it was committed"):
         collection.matrix(["a"])
-    shutil.rmtree(segment)
+    place.delete(f"{segment}/zarr.json")
     assert not collection.entries()
 
 
-def test_a_damaged_base_is_found(store: Store, collection: Collection) -> None:
+def test_a_damaged_base_is_found(place: Place, collection: Collection) -> None:
     collection.commit(vectors("a"))
     collection.compact()
-    (shard,) = (store.path / collection.identity.folder).glob("base/*/data/c.0.0")
-    shard.write_bytes(b"\x01" + shard.read_bytes()[1:])
+    (shard,) = (key for key in place.all() if key.endswith("/data/c.0.0"))
+    place.write(shard, b"\x01" + place.read(shard)[1:])
     with pytest.raises(StoreError, match="found crc32c"):
         collection.verify()
 
@@ -358,88 +377,37 @@ def test_names_must_fit_into_a_path(store: Store) -> None:
         store.create("features", "../up", "f", {})
 
 
-def test_what_is_not_a_store_is_not_opened(tmp_path: Path) -> None:
-    (tmp_path / "photo.jpg").write_bytes(b"")
+def test_what_is_not_a_store_is_not_opened(place: Place) -> None:
+    place.write("photo.jpg", b"")
     with pytest.raises(StoreError, match="not a mercore store: found a folder with 'photo"):
-        Store(tmp_path)
-    with pytest.raises(StoreError, match="expected a folder"):
-        Store(tmp_path / "photo.jpg")
+        Store(place.path)
     with pytest.raises(StoreError, match="no store there"):
-        Store(tmp_path / "missing", create=False)
-    collection = Store(tmp_path / "mer.zarr").create("features", "toy", "f", {})
+        Store(f"{place.path}/missing", create=False)
+    collection = Store(f"{place.path}/inner").create("features", "toy", "f", {})
     with pytest.raises(StoreError, match="not a mercore store: found 'collection'"):
-        Store(tmp_path / "mer.zarr" / collection.identity.folder)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+        Store(f"{place.path}/inner/{collection.identity.folder}")
+    place.write("other/zarr.json", b'{"zarr_format": 3, "node_type": "group"}')
     with pytest.raises(StoreError, match="found 'other Zarr data'"):
-        Store(tmp_path / "other")
+        Store(f"{place.path}/other")
 
 
-def test_a_newer_format_is_not_opened(store: Store) -> None:
-    document = json.loads((store.path / "zarr.json").read_text())
+def test_a_newer_format_is_not_opened(place: Place, store: Store) -> None:
+    document = json.loads(place.read("zarr.json"))
     document["attributes"]["mercore"]["format"] = 2
-    (store.path / "zarr.json").write_text(json.dumps(document))
+    place.write("zarr.json", json.dumps(document).encode())
     with pytest.raises(StoreError, match="found format 2, this version reads 1; upgrade"):
         Store(store.path)
 
 
-@dataclass(frozen=True)
-class RefusingFiles(LocalFiles):
-    """A disk that takes nothing more."""
-
-    reason: int = 0
-
-    def _stage(self, path: Path, content: Content) -> Path:
-        raise OSError(self.reason, os.strerror(self.reason), str(path))
-
-
-@pytest.mark.parametrize(
-    ("reason", "cure"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "check the perm")]
-)
-def test_a_disk_that_cannot_be_written_is_named(
-    store: Store, collection: Collection, reason: int, cure: str
+def test_a_pickled_collection_is_another_writer(
+    place: Place, store: Store, collection: Collection
 ) -> None:
-    collection.commit(vectors("a"))
-    refusing = Store(store.path, files=RefusingFiles(store.path, reason))
-    full = refusing.collection("features", "toy", "f1")
-    assert full is not None
-    attempts: list[Callable[[], None]] = [partial(full.commit, vectors("b")), full.compact]
-    for attempt in attempts:
-        with pytest.raises(StoreError) as caught:
-            attempt()
-        assert str(store.path) in str(caught.value)
-        assert os.strerror(reason) in str(caught.value)
-        assert cure in str(caught.value)
-    assert list(full.entries()) == ["a"]
-    bases = store.path / collection.identity.folder / "base"
-    assert [each.name for each in bases.iterdir()] == ["zarr.json"]
-
-
-def test_a_pickled_collection_is_another_writer(store: Store, collection: Collection) -> None:
     collection.commit(vectors("a"))
     copy = pickle.loads(pickle.dumps(collection))
     copy.commit(vectors("b"))
     collection.commit(vectors("c"))
     assert list(reopened(store, collection).entries()) == ["a", "b", "c"]
-    assert len({path.name.split("-")[1] for path in segments(store, collection)}) == 2
-
-
-def segments(store: Store, collection: Collection) -> list[Path]:
-    folder = store.path / collection.identity.folder / "seg"
-    return sorted(path for path in folder.iterdir() if path.is_dir())
-
-
-def test_only_an_old_uncommitted_segment_is_deleted(store: Store, collection: Collection) -> None:
-    collection.commit(vectors("a"))
-    folder = store.path / collection.identity.folder / "seg"
-    for name, age in (("00000000000001-dead0000-00000001", 90_000), ("new", 0)):
-        (folder / name).mkdir()
-        (folder / name / "c.0.0").write_bytes(b"12345678")
-        then = time.time() - age
-        os.utime(folder / name, (then, then))
-    assert list(reopened(store, collection).entries()) == ["a"]
-    collection.compact()
-    assert [path.name for path in segments(store, collection)] == ["new"]
+    assert len({key.split("-")[1] for key in segments(place, collection)}) == 2
 
 
 def test_threads_may_commit_to_one_collection(store: Store, collection: Collection) -> None:
@@ -447,92 +415,3 @@ def test_threads_may_commit_to_one_collection(store: Store, collection: Collecti
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda id: collection.commit(vectors(id, value=int(id))), ids))
     assert reopened(store, collection).matrix(ids)[:, 0].tolist() == list(range(80))
-
-
-@dataclass(frozen=True)
-class OvertakenFiles(LocalFiles):
-    """A disk on which something happens just before a folder is listed or a file is written."""
-
-    overtake: list[Callable[[], object]] = field(default_factory=list)
-
-    def list(self, folder: str) -> list[str]:
-        if folder == "seg" and self.overtake:
-            self.overtake.pop()()
-        return super().list(folder)
-
-    def _stage(self, path: Path, content: Content) -> Path:
-        if self.overtake:
-            self.overtake.pop()()
-        return super()._stage(path, content)
-
-
-def test_a_compaction_while_a_view_is_read_hides_nothing(
-    store: Store, collection: Collection
-) -> None:
-    collection.commit(vectors("a"))
-    files = OvertakenFiles(store.path / collection.identity.folder, [collection.compact])
-    reader = Collection(files, collection.identity)
-    assert list(reader.entries()) == ["a"]
-    assert not files.overtake
-
-
-def test_of_two_compactions_the_first_counts(store: Store, collection: Collection) -> None:
-    collection.commit(vectors("a"))
-    files = OvertakenFiles(store.path / collection.identity.folder)
-    late = Collection(files, collection.identity)
-    assert list(late.entries()) == ["a"]
-    other = reopened(store, collection)
-    files.overtake[:] = [other.compact, lambda: other.commit(vectors("b"))]
-    late.compact()
-    assert not files.overtake
-    assert late.matrix(["a", "b"]).tolist() == [[1, 1], [1, 1]]
-
-
-@dataclass(frozen=True)
-class LosingFiles(LocalFiles):
-    """A disk on which another compaction is done before this one has written its ids."""
-
-    overtake: list[Callable[[], object]] = field(default_factory=list)
-
-    def _publish(self, temporary: Path, path: Path) -> None:
-        if path.parent.name == "ids" and self.overtake:
-            self.overtake.pop()()
-        super()._publish(temporary, path)
-
-
-def test_a_compaction_that_is_overtaken_gives_up(store: Store, collection: Collection) -> None:
-    collection.commit(vectors("a"))
-    other = reopened(store, collection)
-    files = LosingFiles(store.path / collection.identity.folder, [other.compact])
-    Collection(files, collection.identity).compact()
-    assert not files.overtake
-    assert reopened(store, collection).matrix(["a"]).tolist() == [[1, 1]]
-    assert len(list((files.root / "base").iterdir())) == 2  # the other's, and zarr.json
-
-
-def test_a_file_is_not_replaced_by_a_later_one(tmp_path: Path) -> None:
-    files = OvertakenFiles(tmp_path)
-    files.overtake.append(lambda: LocalFiles(tmp_path).put({"1.json": [b"first"]}))
-    assert not files.put_new("1.json", [b"second"])
-    assert files.get("1.json") == b"first"
-    assert [path.name for path in tmp_path.iterdir()] == ["1.json"]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_is_another_writer(store: Store) -> None:
-    program = """
-import os, sys
-import numpy as np
-from mercore.store import Row, Store
-collection = Store(sys.argv[1]).create("features", "toy", "f1", {})
-row = np.zeros((1, 2), np.float32)
-collection.commit([Row("before", row)])
-child = os.fork()
-collection.commit([Row("parent" if child else "child", row)])
-if child:
-    os.waitpid(child, 0)
-"""
-    subprocess.run([sys.executable, "-c", program, str(store.path)], check=True)
-    collection = store.create("features", "toy", "f1", {})
-    assert set(collection.entries()) == {"before", "parent", "child"}
-    assert len({path.name.split("-")[1] for path in segments(store, collection)}) == 2

@@ -1,9 +1,13 @@
-"""Dying before, within and after each change of a file: nothing acknowledged may be lost."""
+"""Dying before, within and after each change of a file: nothing acknowledged may be lost.
+
+The same places once more where the process lives on, and is told that the disk refused.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mercore.errors import StoreError
 from mercore.store import Collection, Row, Store
-from mercore.store._disk import LocalFiles
-from mercore.store._files import Content
+from mercore.store._disk import LocalFiles, _told
+from mercore.store._files import Bytes, Content
 from mercore.store._segments import INDEXED_COMMITS
 
 
@@ -30,13 +35,33 @@ class Death(BaseException):
 @dataclass
 class Fuse:
     left: int | None = None
-    """Changes until death; None for never."""
+    """Changes until the end; None for never."""
+    reason: int | None = None
+    """The error that all later changes meet; None for death."""
 
-    def burn(self) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise Death
+    def burn(self, *, deleting: bool = False) -> None:
+        if self.left is None or (deleting and self.reason == errno.ENOSPC):
+            return
+        self.left -= 1
+        if self.left >= 0:
+            return
+        if self.reason is None:
+            raise Death
+        raise OSError(self.reason, os.strerror(self.reason))
+
+
+class Halves(list[bytes | Bytes]):
+    """What a file is to hold; the fuse burns once half of it is written."""
+
+    def __init__(self, content: Content, fuse: Fuse) -> None:
+        data = b"".join(bytes(piece) for piece in content)
+        super().__init__([data[: len(data) // 2], data[len(data) // 2 :]])
+        self.fuse = fuse
+
+    def __iter__(self) -> Iterator[bytes | Bytes]:
+        yield self[0]
+        self.fuse.burn()
+        yield self[1]
 
 
 @dataclass(frozen=True)
@@ -45,13 +70,7 @@ class DyingFiles(LocalFiles):
 
     def _stage(self, path: Path, content: Content) -> Path:
         self.fuse.burn()
-        try:
-            self.fuse.burn()
-        except Death:  # within the write: half of the bytes are there
-            data = b"".join(bytes(piece) for piece in content)
-            super()._stage(path, [data[: len(data) // 2]])
-            raise
-        return super()._stage(path, content)
+        return super()._stage(path, Halves(content, self.fuse))
 
     def _publish(self, temporary: Path, path: Path) -> None:
         self.fuse.burn()
@@ -63,15 +82,17 @@ class DyingFiles(LocalFiles):
         self.fuse.burn()
 
     def delete(self, key: str) -> None:
-        self.fuse.burn()
+        with _told(self.root / key, "delete"):
+            self.fuse.burn(deleting=True)
         super().delete(key)
 
     def remove(self, folder: str) -> None:
-        for path in sorted((self.root / folder).rglob("*")):
-            if path.is_file():
-                self.fuse.burn()
-                path.unlink()
-        self.fuse.burn()
+        with _told(self.root / folder, "delete"):
+            for path in sorted((self.root / folder).rglob("*")):
+                if path.is_file():
+                    self.fuse.burn(deleting=True)
+                    path.unlink()
+            self.fuse.burn(deleting=True)
         super().remove(folder)
 
 
@@ -237,3 +258,80 @@ def test_what_is_left_of_an_indexed_collection_can_be_read(tmp_path: Path) -> No
 
     for collection in deaths(tmp_path, prepare, remove, most=10):
         assert state_of(collection).items() <= many.items()
+
+
+def test_noting_and_marking_may_die_anywhere(tmp_path: Path) -> None:
+    def note(collection: Collection) -> None:
+        collection.note({"wall": 1})
+        collection.mark()
+
+    for collection in deaths(tmp_path, prepared, note):
+        assert collection.notes() in ([], [{"wall": 1}])
+        assert state_of(collection) == OLD
+        collection.mark()
+        assert collection.marked()
+
+
+def refusals(
+    tmp_path: Path, reason: int, act: Callable[[Collection], None]
+) -> Iterator[tuple[Collection, Fuse]]:
+    """Yield the collections, still in use, of which one more change went well before `reason`."""
+    for number in range(1000):
+        path, fuse = tmp_path / str(number), Fuse(reason=reason)
+        collection = Store(path, files=DyingFiles(path, fuse)).create("frames", "toy", "f", {})
+        prepared(collection)
+        fuse.left = number
+        try:
+            act(collection)
+        except StoreError as error:
+            if os.strerror(reason) not in str(error):
+                raise
+            yield collection, fuse
+        else:
+            return
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("act", [lambda each: each.commit(rows_of(NEW)), Collection.compact])
+def test_what_the_disk_refuses_is_told_and_what_was_there_stays(
+    tmp_path: Path, reason: int, act: Callable[[Collection], None]
+) -> None:
+    count = 0
+    for collection, fuse in refusals(tmp_path, reason, act):
+        found = state_of(collection)
+        assert found in (OLD, {**OLD, **NEW})
+        assert state_of(opened(tmp_path / str(count))) == found
+        fuse.left = None  # there is room again
+        act(collection)
+        assert state_of(collection) in (OLD, {**OLD, **NEW})
+        collection.commit(rows_of(NEW))
+        collection.compact()
+        assert state_of(opened(tmp_path / str(count))) == {**OLD, **NEW}
+        collection.verify()
+        count += 1
+    assert count > 5
+
+
+@pytest.mark.parametrize("act", [lambda each: each.commit(rows_of(NEW)), Collection.compact])
+def test_a_full_disk_is_not_left_with_half_written_files(
+    tmp_path: Path, act: Callable[[Collection], None]
+) -> None:
+    for number, _ in enumerate(refusals(tmp_path, errno.ENOSPC, act)):
+        left = [path for path in (tmp_path / str(number)).rglob("*") if path.is_file()]
+        assert [path for path in left if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("synced", range(3))
+def test_what_could_not_be_made_durable_is_not_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: int
+) -> None:
+    collection = opened(tmp_path / "store")
+    collection.commit(rows_of(OLD))
+    fuse = Fuse(synced, errno.EIO)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: fuse.burn())
+        with pytest.raises(StoreError, match=r"cannot write: Input/output error"):
+            collection.commit(rows_of(NEW))
+    assert state_of(collection) in (OLD, {**OLD, **NEW})
+    collection.commit(rows_of(NEW))
+    assert state_of(opened(tmp_path / "store")) == {**OLD, **NEW}

@@ -161,7 +161,7 @@ def kept(store: Store, kind: str, shape: tuple[int, ...]) -> Collection:
     first = [Row(f"样本/{number}", some(number % 5), f"source {number}") for number in range(9)]
     collection.commit([*first, Row("bad", None, "gone", failed="no audio")])
     collection.commit([Row("样本/3", some(2), record={"score": 0.5})])
-    files = LocalFiles(store.path / collection.identity.folder)
+    files = LocalFiles(Path(store.path) / collection.identity.folder)
     assert publish_base(files, load_view(files, {}), Grid(3, 2))
     clean(files, load_view(files, {}).pointer)
     collection.commit([Row("late", some(4)), Row("bad", some(1)), Row("样本/1", some(7))])
@@ -194,17 +194,17 @@ def test_the_reader_of_the_page_reads_what_mercore_reads(
     store: Store, kind: str, shape: tuple[int, ...]
 ) -> None:
     collection = kept(store, kind, shape)
-    samples = read(store.path / collection.identity.folder)
+    samples = read(Path(store.path) / collection.identity.folder)
     assert len(samples) == 13
     assert (samples["bad"].failed, samples["样本/4"].failed) == (None, "gone")
     assert samples["样本/3"].record == {"score": 0.5}
     assert_same(samples, collection)
     collection.compact()
-    assert_same(read(store.path / collection.identity.folder), collection)
+    assert_same(read(Path(store.path) / collection.identity.folder), collection)
 
 
 def test_what_a_crash_leaves_is_not_there_for_either(store: Store) -> None:
-    folder = store.path / kept(store, "float32", (2,)).identity.folder
+    folder = Path(store.path) / kept(store, "float32", (2,)).identity.folder
     expected = list(read(folder))
     torn = folder / "seg/99999999999999-00000000-00000001"
     torn.mkdir()
@@ -220,7 +220,7 @@ def test_what_a_crash_leaves_is_not_there_for_either(store: Store) -> None:
 
 def test_a_late_segment_of_an_older_key_does_not_count_for_either(store: Store) -> None:
     collection = kept(store, "float32", (2,))
-    folder = store.path / collection.identity.folder
+    folder = Path(store.path) / collection.identity.folder
     before = read(folder)["样本/3"].values
     collection.commit([Row("样本/3", before + 1), Row("new", before)])
     newest = max((folder / "seg").glob("[0-9]*"))
@@ -235,7 +235,7 @@ def test_a_late_segment_of_an_older_key_does_not_count_for_either(store: Store) 
 
 def test_each_shard_ends_with_the_index_of_the_page(store: Store) -> None:
     collection = kept(store, "float16", (3,))
-    (data,) = (store.path / collection.identity.folder).glob("base/*/data")
+    (data,) = (Path(store.path) / collection.identity.folder).glob("base/*/data")
     document = json.loads((data / "zarr.json").read_bytes())
     (rows, _), shard = (
         document["codecs"][0]["configuration"]["chunk_shape"],
@@ -264,14 +264,14 @@ def test_the_page_names_every_file_and_every_key(store: Store) -> None:
     patterns = {line: re.escape(line) for line in layout.splitlines()}
     for place, pattern in PLACES.items():
         patterns = {line: text.replace(place, pattern) for line, text in patterns.items()}
-    files = [path for path in store.path.rglob("*") if path.is_file()]
+    files = [path for path in Path(store.path).rglob("*") if path.is_file()]
     names = [path.relative_to(store.path).as_posix() for path in files]
     assert [
         name for name in names if not any(re.fullmatch(p, name) for p in patterns.values())
     ] == []
     assert [p for p in patterns if not any(re.fullmatch(patterns[p], name) for name in names)] == []
 
-    folder = store.path / collection.identity.folder
+    folder = Path(store.path) / collection.identity.folder
     (index,) = folder.glob("idx/*.json")
     segments = json.loads(index.read_bytes())["segments"]
     assert len(segments) == 64
@@ -281,7 +281,7 @@ def test_the_page_names_every_file_and_every_key(store: Store) -> None:
             assert set(noted) == noted_in("segment")
     (whole,) = folder.glob("base/[0-9]*")
     assert set(attributes(whole)) == noted_in("base")
-    assert attributes(store.path) == {"kind": "store", "format": 1}
+    assert attributes(Path(store.path)) == {"kind": "store", "format": 1}
     assert set(attributes(folder)) == {"kind", "created", "header"}
 
 
@@ -309,7 +309,7 @@ def test_streams_headers_and_fingerprints_are_those_of_the_page(
     extract(pipeline, manifest, store, Machine(device="cpu"))
     folders = {
         f"{path.parent.name}/{path.name.partition('@')[0]}": path
-        for path in store.path.glob("*/*@*")
+        for path in Path(store.path).glob("*/*@*")
     }
     headers = {name: attributes(path)["header"] for name, path in folders.items()}
     found = {name: read(path)["a"] for name, path in folders.items()}

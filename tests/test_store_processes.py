@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import Place, Prefix
 from torch.utils.data import DataLoader
 
 from mercore.store import Collection, Row, Store
@@ -28,8 +28,8 @@ for number in range(0, 100, 2):
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "mer.zarr")
+def store(place: Place) -> Store:
+    return Store(place.path)
 
 
 def writers(store: Store) -> list[subprocess.Popen[bytes]]:
@@ -124,10 +124,14 @@ def filled(store: Store) -> Store:
     return store
 
 
-def test_a_data_loader_reads_vectors_in_workers(filled: Store) -> None:
+def test_a_data_loader_reads_vectors_in_workers(place: Place, filled: Store) -> None:
     ids = [str(number) for number in range(20)]
     dataset = filled["toy"].dataset(ids, labels=list(range(20)))
-    loader = DataLoader(dataset, batch_size=8, num_workers=2, shuffle=True)
+    # obstore does not survive a fork; a disk does. A worker that is spawned imports torch first.
+    start, workers = ("spawn", 1) if isinstance(place, Prefix) else (None, 2)
+    loader = DataLoader(
+        dataset, batch_size=8, num_workers=workers, shuffle=True, multiprocessing_context=start
+    )
     seen = []
     for values, labels in loader:
         assert values.shape == (len(labels), 3)

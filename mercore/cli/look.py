@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from mercore.cli.main import open_project, print_json
-from mercore.cli.options import FILES, JSON, with_options
+from mercore.cli.options import EXPERIMENT, JSON, STORED, with_options
 
 
 @click.command()
-@with_options([*FILES[:2], JSON])
+@with_options([*EXPERIMENT, JSON])
 def check(registry: str, manifest: str, as_json: bool) -> None:
     """Check the registry and the manifest.
 
@@ -50,7 +50,7 @@ def plugins(as_json: bool) -> None:
 
 
 @click.command()
-@with_options([*FILES[:3], JSON])
+@with_options([*STORED, JSON])
 def status(as_json: bool, **files: Any) -> None:
     """Show what the store holds.
 
@@ -63,7 +63,7 @@ def status(as_json: bool, **files: Any) -> None:
 
 
 @click.command()
-@with_options([*FILES[:3], JSON])
+@with_options([*STORED, JSON])
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 def prune(yes: bool, dry_run: bool, as_json: bool, **files: Any) -> None:

@@ -57,7 +57,7 @@ def open_project(options: dict[str, Any], watch: Any = None, *, create: bool = F
     from mercore.machine import Machine
     from mercore.project import Project
 
-    names = ("registry", "manifest", "store", "out")
+    names = ("registry", "manifest", "store", "endpoint", "out")
     files = {name: options.pop(name) for name in names if name in options}
     return Project.open(**files, machine=Machine(**options), watch=watch, create=create)
 

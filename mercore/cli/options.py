@@ -10,16 +10,25 @@ import click
 Command = Callable[..., Any]
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-readable results.")
-REGISTRY = click.option(
-    "--registry", default="registry.yaml", metavar="FILE", help="The experiment."
+ENDPOINT = click.option(
+    "--endpoint", metavar="URL", help="The S3 server; else AWS_ENDPOINT_URL, or AWS."
 )
 OUT = click.option("--out", default="runs/default", metavar="DIR", help="The run folder.")
-FILES = [
-    REGISTRY,
+EXPERIMENT = [
+    click.option("--registry", default="registry.yaml", metavar="FILE", help="The experiment."),
     click.option("--manifest", default="manifest.csv", metavar="FILE", help="The samples."),
-    click.option("--store", default="mer.zarr", metavar="DIR", help="The feature store."),
-    OUT,
 ]
+STORED = [
+    *EXPERIMENT,
+    click.option(
+        "--store",
+        default="mer.zarr",
+        metavar="PLACE",
+        help="The store: a folder, or s3://bucket/prefix.",
+    ),
+    ENDPOINT,
+]
+FILES = [*STORED, OUT]
 MACHINE = [
     click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
     click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mercore.cli.main import SOME_FAILED, open_project, print_json
-from mercore.cli.options import FILES, JSON, MACHINE, OUT, RETRY, with_options
+from mercore.cli.options import ENDPOINT, FILES, JSON, MACHINE, OUT, RETRY, STORED, with_options
 
 if TYPE_CHECKING:
     from mercore.extraction import Outcome
@@ -22,7 +22,7 @@ def _exit(outcomes: Sequence[Outcome]) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[FEATURE]...")
-@with_options([*FILES[:3], *MACHINE, RETRY, JSON])
+@with_options([*STORED, *MACHINE, RETRY, JSON])
 def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract features into the store.
 
@@ -112,10 +112,15 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--store", metavar="DIR", help="Keep the features; else in a folder for the moment.")
-@with_options([OUT, *MACHINE, JSON])
+@click.option("--store", metavar="PLACE", help="Keep the features in this store.")
+@with_options([ENDPOINT, OUT, *MACHINE, JSON])
 def predict(
-    files: tuple[str, ...], store: str | None, out: str, as_json: bool, **machine: Any
+    files: tuple[str, ...],
+    store: str | None,
+    endpoint: str | None,
+    out: str,
+    as_json: bool,
+    **machine: Any,
 ) -> None:
     """Apply a trained run to new clips.
 
@@ -133,7 +138,7 @@ def predict(
     with Bars() as bars, TemporaryDirectory() as folder:
         predictor = Predictor.open(out, Machine(**machine), bars)
         samples = samples_of(files, predictor.pipeline.classes)
-        predictions = predictor.predict(samples, Store(store or folder))
+        predictions = predictor.predict(samples, Store(store or folder, endpoint=endpoint))
     about = [show.predicted(prediction) for prediction in predictions]
     print_json(about) if as_json else tables.print_predicted(about)
     if any(prediction.failed or prediction.label is None for prediction in predictions):

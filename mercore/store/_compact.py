@@ -12,6 +12,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -64,9 +66,7 @@ def publish_base(files: Files, view: View, grid: Grid | None = None) -> bool:
 def clean(files: Files, pointer: Pointer) -> None:
     """Delete what can never be read again: consumed segments, other bases, their idx objects."""
     listing = segment_keys(files)
-    for key in listing:
-        if key in pointer.consumed or _abandoned(files, key):
-            _delete_segment(files, key)
+    files.each(partial(_delete_dead, files, pointer), listing)
     for name in files.list("base"):
         meant, dash, _ = name.partition("-")
         past = dash and meant.isdecimal() and int(meant) <= pointer.generation
@@ -83,13 +83,17 @@ def clean(files: Files, pointer: Pointer) -> None:
 def empty(files: Files) -> None:
     """Delete all of a collection but its zarr.json; whatever is left at any moment can be read."""
     files.remove("idx")  # it would go on to tell of segments
-    for key in segment_keys(files):
-        _delete_segment(files, key)
+    files.each(partial(_delete_segment, files), segment_keys(files))
     # An older pointer leads nowhere, and a newer one to the base: delete the newest last.
     for generation in generations(files):
         files.delete(f"gen/{generation}.json")
     for folder in ("seg", "gen", "base", "notes", "marks"):
         files.remove(folder)
+
+
+def _delete_dead(files: Files, pointer: Pointer, key: str) -> None:
+    if key in pointer.consumed or _abandoned(files, key):
+        _delete_segment(files, key)
 
 
 def _delete_segment(files: Files, key: str) -> None:
@@ -99,7 +103,8 @@ def _delete_segment(files: Files, key: str) -> None:
 
 def check(files: Files, view: View) -> None:
     """Compare all rows with their crc32c; all files that differ are one StoreError."""
-    damaged = [line for part in view.parts for line in _damage(files, part)]
+    found = files.each(lambda part: list(_damage(files, part)), view.parts)
+    damaged = list(chain.from_iterable(found))
     if damaged:
         cure = "delete a damaged segment's folder (or, for a base, the whole collection)"
         cure += " and extract again"

@@ -7,8 +7,8 @@ store can stand in for a disk.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ Content: TypeAlias = Sequence[bytes | Bytes]
 """What one file holds, in pieces."""
 Span: TypeAlias = tuple[int, Bytes]
 """An offset in a file, in bytes, and the buffer to fill from there."""
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 class Files(ABC):
@@ -38,6 +40,9 @@ class Files(ABC):
     @abstractmethod
     def put_new(self, key: str, content: Content) -> bool:
         """Return whether the file was written: False where there was one, which is left alone."""
+
+    def probe(self, key: str, content: Content) -> None:  # noqa: B027 - most have no need of it
+        """Check that `put_new` leaves a file alone: `key`, which is there and holds `content`."""
 
     @abstractmethod
     def get(self, key: str) -> bytes:
@@ -66,3 +71,10 @@ class Files(ABC):
     @abstractmethod
     def remove(self, folder: str) -> None:
         """Delete a folder and all below it, as far as no one else adds to it or deletes it too."""
+
+    def each(self, action: Callable[[In], Out], items: Iterable[In]) -> Sequence[Out]:
+        """Return what `action` returns for each item, in order.
+
+        Actions wait side by side where an answer takes long; here they come one after another.
+        """
+        return [action(item) for item in items]

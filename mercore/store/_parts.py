@@ -183,9 +183,11 @@ class Pieces:
         return zip(part[starts].tolist(), first[starts].tolist(), sizes.tolist(), strict=True)
 
 
-def crc32c(data: Bytes) -> int:
-    """Return the CRC-32C of the bytes."""
-    checksum: int = google_crc32c.value(data)
+def crc32c(*pieces: Bytes) -> int:
+    """Return the CRC-32C of the pieces, as if they were one."""
+    checksum = 0
+    for piece in pieces:
+        checksum = google_crc32c.extend(checksum, piece)
     return checksum
 
 

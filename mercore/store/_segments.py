@@ -18,7 +18,7 @@ import numpy as np
 from mercore.errors import StoreError
 from mercore.store._documents import Document, array, chunk_name, decoded, encoded
 from mercore.store._files import Bytes, Content, Files
-from mercore.store._parts import Array, Part, Row, RowType, crc32c, row_type
+from mercore.store._parts import Part, Row, RowType, crc32c, row_type
 
 INDEXED_COMMITS = 64
 """Commits a writer makes before it writes their attributes once more into one idx object."""
@@ -141,16 +141,15 @@ def _check_notes(rows: Sequence[Row], where: str) -> None:
             raise StoreError(f"{where}: sample {row.id!r}: {error}") from error
 
 
-def _packed(rows: Sequence[Row], kind: RowType | None) -> Bytes:
-    """Return the bytes of all rows, one sample after another, little-endian and in C order."""
-    values = [row.values for row in rows if row.values is not None]
+def _packed(rows: Sequence[Row], kind: RowType | None) -> list[Bytes]:
+    """Return the bytes of each sample's rows, little-endian and in C order; nothing is joined."""
     if kind is None:
-        return np.empty(0, np.uint8)
-    joined: Array = np.concatenate(values).astype(kind.stored, order="C", copy=False)
-    return joined.reshape(-1).view(np.uint8)
+        return []
+    values = [row.values for row in rows if row.values is not None and row.values.size]
+    return [np.ascontiguousarray(v, kind.stored).reshape(-1).view(np.uint8) for v in values]
 
 
-def _attributes(rows: Sequence[Row], kind: RowType | None, data: Bytes) -> Document:
+def _attributes(rows: Sequence[Row], kind: RowType | None, data: Sequence[Bytes]) -> Document:
     """Return what is noted of the rows; it is all a reader needs beside the rows themselves."""
     return {
         "ids": [row.id for row in rows],
@@ -160,18 +159,18 @@ def _attributes(rows: Sequence[Row], kind: RowType | None, data: Bytes) -> Docum
         "failed": {row.id: row.failed for row in rows if row.failed is not None},
         "dtype": kind.dtype if kind else None,
         "shape": list(kind.shape) if kind else None,
-        "crc32c": [crc32c(data)],
+        "crc32c": [crc32c(*data)],
     }
 
 
 def _contents(
-    folder: str, attributes: Document, kind: RowType | None, data: Bytes
+    folder: str, attributes: Document, kind: RowType | None, data: Sequence[Bytes]
 ) -> dict[str, Content]:
     """Return the files of a segment; its zarr.json is the last."""
     kind = kind or RowType("uint8", ())  # all failed: an array of nothing
     shape = (sum(attributes["lengths"]), *kind.shape)
     chunks = [max(1, extent) for extent in shape]  # Zarr has no chunk without extent
     document = array(kind.dtype, shape, chunks=chunks, attributes=attributes)
-    if not data.size:
+    if not data:
         return {f"{folder}/zarr.json": [document]}
-    return {f"{folder}/{chunk_name(0, len(shape))}": [data], f"{folder}/zarr.json": [document]}
+    return {f"{folder}/{chunk_name(0, len(shape))}": data, f"{folder}/zarr.json": [document]}

@@ -17,20 +17,29 @@ from mercore.store._documents import Document, decoded, encoded
 from mercore.store._documents import group as group_document
 from mercore.store._feature import Feature
 from mercore.store._files import Files
+from mercore.store._s3 import S3Files
 
 FORMAT = 1
 """Raise it when older versions cannot read the layout any more."""
 
 
 class Store:
-    """All features and streams of an experiment, in one folder."""
+    """All features and streams of an experiment, in one folder, or below one prefix of a bucket."""
 
     def __init__(
-        self, path: str | Path, *, create: bool = True, files: Files | None = None
+        self,
+        path: str | Path,
+        *,
+        create: bool = True,
+        endpoint: str | None = None,
+        files: Files | None = None,
     ) -> None:
-        """Open the store at `path`; a folder that is something else is a StoreError."""
-        self.path = Path(path)
-        self._files = files or LocalFiles(self.path)
+        """Open the store at a folder or ``s3://bucket/prefix``; what is none is a StoreError.
+
+        `endpoint` is the URL of the S3 server, if it is not AWS and AWS_ENDPOINT_URL is not set.
+        """
+        self.path = path if "://" in str(path) else Path(path)
+        self._files = files or _files_at(self.path, endpoint)
         _open(self._files, create)
 
     def __repr__(self) -> str:
@@ -128,6 +137,14 @@ class Store:
         return marks[max(marks)]
 
 
+def _files_at(path: str | Path, endpoint: str | None) -> Files:
+    if isinstance(path, str):
+        return S3Files.at(path, endpoint)
+    if path.parts[:1] == ("s3:",):
+        raise StoreError(f"store {str(path)!r}: expected s3://; give it as text, not as a Path")
+    return LocalFiles(path)
+
+
 def _open(files: Files, create: bool) -> None:
     """Check the folder's own zarr.json; an empty or missing folder becomes a store."""
     where = files.named("")
@@ -145,6 +162,8 @@ def _open(files: Files, create: bool) -> None:
     if noted["format"] > FORMAT:
         found = f"found format {noted['format']!r}, this version reads {FORMAT}"
         raise StoreError(f"{where}: written by a newer mercore: {found}; upgrade mercore")
+    if create:
+        files.probe("zarr.json", [data])
 
 
 def _attributes(document: Document, where: str, kind: str) -> Document:

@@ -18,14 +18,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 
 import numpy as np
 
 from mercore.errors import StoreError
 from mercore.store._base import Pointer, newest_generation, read_base, read_pointer
-from mercore.store._documents import decoded
+from mercore.store._documents import Document, decoded
 from mercore.store._files import Bytes, Files, Span
 from mercore.store._parts import Array, Entries, Part, Pieces, RowType
 from mercore.store._segments import read_segment, segment, segment_keys
@@ -106,8 +106,7 @@ def fill(files: Files, view: View, pieces: Pieces, buffer: Bytes) -> None:
             taken = min(count, part.rows_per_file - row)
             spans[part.file(file)].append((row * size, buffer[at : at + taken * size]))
             at, first, count = at + taken * size, first + taken, count - taken
-    for key, wanted in spans.items():
-        files.read_into(key, wanted)
+    files.each(lambda key: files.read_into(key, spans[key]), spans)
 
 
 def load_view(files: Files, known: Mapping[str, Part], old: View | None = None) -> View:
@@ -148,13 +147,20 @@ def _segments(files: Files, pointer: Pointer, known: Mapping[str, Part]) -> list
     """Return the committed segments that are not in the base, in the order of their keys."""
     keys = [key for key in segment_keys(files) if key not in pointer.consumed]
     new = [key for key in keys if f"seg/{key}" not in known]
-    indexed = _indexed(files, new)
-    parts = []
-    for key in keys:
-        part = known.get(f"seg/{key}") or indexed.get(key)
-        with suppress(FileNotFoundError):  # not committed, or not yet
-            parts.append(part or read_segment(files, key))
-    return parts
+    found = _indexed(files, new)
+    loose = [key for key in new if key not in found]
+    read = files.each(partial(_committed, files), loose)
+    found |= {key: part for key, part in zip(loose, read, strict=True) if part}
+    parts = [known.get(f"seg/{key}") or found.get(key) for key in keys]
+    return [part for part in parts if part]
+
+
+def _committed(files: Files, key: str) -> Part | None:
+    """Return a segment, None where it is not committed, or not yet."""
+    try:
+        return read_segment(files, key)
+    except FileNotFoundError:
+        return None
 
 
 def _indexed(files: Files, keys: Sequence[str]) -> dict[str, Part]:
@@ -167,12 +173,18 @@ def _indexed(files: Files, keys: Sequence[str]) -> dict[str, Part]:
         later = names[_writer(key)]
         wanted.update(later[bisect(later, key) :][:1])
     found = {}
-    for name in sorted(wanted):
-        with suppress(FileNotFoundError):  # compacted meanwhile
-            document = decoded(files.get(f"idx/{name}"), files.named(f"idx/{name}"))
-            segments = document.get("segments", {})
-            found.update({key: segment(key, noted) for key, noted in segments.items()})
+    for segments in files.each(partial(_index, files), sorted(wanted)):
+        found.update({key: segment(key, noted) for key, noted in segments.items()})
     return found
+
+
+def _index(files: Files, name: str) -> Mapping[str, Document]:
+    """Return the attributes in an idx object by segment, none where it is compacted meanwhile."""
+    with suppress(FileNotFoundError):
+        document = decoded(files.get(f"idx/{name}"), files.named(f"idx/{name}"))
+        segments: dict[str, Document] = document.get("segments", {})
+        return segments
+    return {}
 
 
 def _writer(key: str) -> str:

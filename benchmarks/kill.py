@@ -1,0 +1,138 @@
+"""Kill extraction, training and compaction at random moments, and look for what was lost.
+
+    python benchmarks/kill.py [--kills 50] [--samples 1000] [--seed 0] [JOB]...
+
+Each runs as a process of its own that says what it was told is on the disk (kill_child.py), and is
+killed (SIGKILL) so many times, once in each of so many equal parts of the time it takes. What is
+left is compared, byte for byte, with what an undisturbed one left; then it is run to its end.
+
+    in the middle  killed after its first change of a file and before its end
+    known          samples (of a training: branches) that were there or said to be done
+    lost           of these, not there afterwards
+    wrong          there, but not what the undisturbed one left
+    torn           stores and run folders with a damaged or incomplete part
+    not mended     not like the undisturbed one after running again
+
+The exit status is 1 if one of the last four is not 0. The plugin is that of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from kill_child import PRELOADED, child, run
+from kill_jobs import Found, Job, jobs, make_experiment
+
+from mercore.errors import MercoreError
+
+TOYS = str(Path(__file__).parent.parent / "tests" / "toys")
+ENDLESS = 600.0
+COLUMNS = ("kills", "in the middle", "known", "lost", "wrong", "torn", "not mended")
+
+
+def killed(arguments: Sequence[str], seconds: float) -> tuple[set[str], float | None]:
+    """Return what was said to be done, and how long it took if the kill came too late."""
+    context = multiprocessing.get_context("forkserver")
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=child, args=(arguments, writer))
+    process.start()
+    writer.close()  # the child has its own: the pipe ends with it
+    heard = [reader.recv()]  # it begins
+    end = time.perf_counter() + seconds
+    with suppress(EOFError):
+        while reader.poll(max(0, end - time.perf_counter())):
+            heard.append(reader.recv())
+    process.kill()
+    with suppress(EOFError, OSError):  # killed within a message
+        while True:
+            heard.append(reader.recv())
+    process.join()
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise SystemExit(f"{arguments} ended by itself, with status {process.exitcode}")
+    took = [each for each in heard if isinstance(each, float)]
+    return {name for each in heard if each not in took for name in each}, took[0] if took else None
+
+
+def examine(job: Job, folder: Path, wanted: Found, seconds: float) -> Counter[str]:
+    """Return the counts of one kill."""
+    job.prepare(folder)
+    before, known = sorted(folder.rglob("*")), set(job.look(folder))
+    said, took = killed(job.commands(folder)[0], seconds)
+    known |= said
+    counts = Counter({"kills": 1, "known": len(known)})
+    counts["in the middle"] = int(took is None and sorted(folder.rglob("*")) != before)
+    try:
+        found = job.look(folder)
+        counts["lost"] = len(known - found.keys())
+        counts["wrong"] = sum(found[key] != wanted.get(key) for key in found)
+    except (MercoreError, ValueError) as error:
+        print(f"killed after {seconds:.4f} s: {error}", file=sys.stderr)
+        counts["torn"] = 1
+    counts["not mended"] = int(finished(job, folder) != wanted)
+    shutil.rmtree(folder)
+    return counts
+
+
+def finished(job: Job, folder: Path) -> Found | None:
+    """Return what is there once all was run to its end; None where that cannot be."""
+    try:
+        for command in job.commands(folder):
+            run(command)
+        return job.look(folder)
+    except (MercoreError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def examine_all(job: Job, home: Path, kills: int, chance: random.Random) -> Counter[str]:
+    """Return the counts of all kills."""
+    home.mkdir()
+    took = []
+    for folder in (home / "first", home / "undisturbed"):
+        job.prepare(folder)
+        took.append(killed(job.commands(folder)[0], ENDLESS)[1] or 0)
+    wanted = finished(job, folder)
+    assert wanted
+    total: Counter[str] = Counter()
+    for number in range(kills):
+        seconds = statistics.mean(took) * (number + chance.random()) / kills
+        total += examine(job, home / str(number), wanted, seconds)
+    return total
+
+
+def benchmark() -> None:
+    """Print one row of counts a job."""
+    parser = argparse.ArgumentParser(description="Kill at random moments.")
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="such as training; default: all")
+    for name, default in (("kills", 50), ("samples", 1000), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args()
+    sys.path.insert(0, TOYS)
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    print("| |", " | ".join(COLUMNS), "|\n|" + "---|" * (1 + len(COLUMNS)), flush=True)
+    total: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        home, chance = Path(folder), random.Random(given.seed)
+        make_experiment(home, given.samples, chance)
+        for name, job in jobs(home, given.samples).items():
+            if name in (given.jobs or [name]):
+                counts = examine_all(job, home / name, given.kills, chance)
+                print(f"| {name} |", *(f"{counts[column]} |" for column in COLUMNS), flush=True)
+                total += counts
+    sys.exit(any(total[column] for column in COLUMNS[3:]))
+
+
+if __name__ == "__main__":
+    benchmark()

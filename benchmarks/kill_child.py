@@ -1,0 +1,55 @@
+"""What kill.py kills: a process that says what it has done, once that is on the disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from click.testing import CliRunner
+
+from mercore.cli import main
+from mercore.errors import RunError
+from mercore.folder import RunFolder
+from mercore.store import Collection, Store
+
+PRELOADED = ["click.testing", "mercore.cli.show", "mercore.cli.tables", "mercore.extract"]
+PRELOADED += ["mercore.project", "safetensors.numpy", "sklearn.model_selection", "zarr"]
+"""Imported before a child starts: importing takes longer than what is to be killed."""
+
+
+def child(arguments: Sequence[str], to: Connection) -> None:
+    """Run a command, and send the names of what it has written, then how long it took."""
+    say_after(
+        to, Collection, "commit", lambda at, rows: [f"{at.identity.folder} {r.id}" for r in rows]
+    )
+    say_after(to, RunFolder, "save_branch", lambda at, name, *_: [name])
+    to.send([])
+    began = time.perf_counter()
+    run(arguments)
+    to.send(time.perf_counter() - began)
+
+
+def say_after(
+    to: Connection, kind: type[object], method: str, names: Callable[..., list[str]]
+) -> None:
+    """Let a method send the names of what it was given, each time it has returned."""
+    silent = getattr(kind, method)
+
+    def speaking(*arguments: Any) -> None:
+        silent(*arguments)
+        to.send(names(*arguments))
+
+    setattr(kind, method, speaking)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run a command of `mer`, or ``compact STORE``, to its end; print nothing."""
+    if arguments[0] == "compact":
+        for collection in Store(arguments[1]).collections():
+            collection.compact()
+        return
+    result = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+    if result.exit_code not in (0, 3):  # 3: some samples failed, as they should
+        raise RunError(result.output)

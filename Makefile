@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up what they need. PYTHON names the interpreter, 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := mercore plugins tests examples benchmarks
+CODE := mercore plugins tests examples benchmarks docs
 BENCHMARKS := startup store s3 extraction memory starter kill
 
 .PHONY: setup demo test lint types fmt docs bench clean

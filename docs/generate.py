@@ -5,21 +5,24 @@ A test compares them with what this would write.
 
 from __future__ import annotations
 
+import ast
 import inspect
+import json
+import textwrap
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
 from mercore import hookspecs
 from mercore.cli import main
-from mercore.components import Component, Encoder, MediaComponent, Preprocessor
+from mercore.components import Component, MediaComponent, Preprocessor
 from mercore.plugins import KINDS, Plugins
 from mercore.registry import schema
 
-FOLDER = Path(__file__).parent / "reference"
-OURS = ("mercore", "mercore-attention", "mercore-linear", "mercore-starter")
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "reference"
+OURS = {"mercore", *(f"mercore-{folder.name}" for folder in (ROOT / "plugins").iterdir())}
 
 
 def pages() -> dict[str, str]:
@@ -60,16 +63,18 @@ def components() -> Iterator[str]:
 def _component(component: type[Component], kind: str, distribution: str) -> Iterator[str]:
     article = "an" if kind[0] in "aeiou" else "a"
     yield from ("", f"## {component.name}", "")
-    yield f"{inspect.cleandoc(component.__doc__ or '').splitlines()[0]}"
+    yield inspect.cleandoc(component.__doc__ or "").splitlines()[0].replace("``", "`")
     yield ""
     yield f"It is {article} {kind} of `{distribution}`{_media(component)}."
     yield ""
     if not component.model_fields:
         yield "No options."
         return
-    yield from ("| option | type | default |", "|---|---|---|")
-    for name, field in component.model_fields.items():
-        yield f"| `{name}` | `{_type(field)}` | `{_default(field)}` |"
+    options, said = component.model_json_schema()["properties"], _said(component)
+    yield from ("| option | type | default | is |", "|---|---|---|---|")
+    for name, option in options.items():
+        about = option.get("description") or said.get(name, "")
+        yield _row(f"`{name}`", _type(option), _default(option), about.replace("``", "`"))
 
 
 def _media(component: type[Component]) -> str:
@@ -77,30 +82,63 @@ def _media(component: type[Component]) -> str:
         return ""
     inputs = ", ".join(f"`{name}: {spec!r}`" for name, spec in component.inputs.items())
     output = f" and gives `{component.output!r}`" if issubclass(component, Preprocessor) else ""
-    revision = f", revision {component.revision}" if issubclass(component, Encoder) else ""
-    return f", reads {inputs}{output}{revision}"
+    return f", reads {inputs}{output}"
 
 
-def _type(field: FieldInfo) -> str:
-    annotation = field.annotation
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return text.replace("typing.", "").replace(" | ", " or ")
+def _said(component: type[Component]) -> dict[str, str]:
+    """Return what the text below each field says of it, for fields without a description."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(component))).body
+    said = {}
+    for field, text in pairwise(ast.iter_child_nodes(tree)):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str() as about)):
+                said[name] = " ".join(about.split())
+    return said
 
 
-def _default(field: FieldInfo) -> str:
-    return "required" if field.is_required() else repr(field.default)
+def _type(schema: Mapping[str, Any]) -> str:
+    """Return the type that a JSON Schema describes, in words, with its limits."""
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_type(part) for part in schema["anyOf"]))
+    if "$ref" in schema:
+        return NAMES[schema["$ref"].rpartition("/")[2]]
+    if "patternProperties" in schema:
+        return f"name: {_type(*schema['patternProperties'].values())}"
+    words = TYPES[schema.get("type", "object")]
+    if "items" in schema:
+        words += f" of {_type(schema['items'])}"
+    limits = (f"{sign} {schema[key]}" for key, sign in LIMITS.items() if key in schema)
+    return ", ".join([words, *limits])
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    """Return the default as registry.yaml writes it."""
+    if "default" not in schema:
+        return ""
+    default = schema["default"]
+    if isinstance(default, dict):
+        default = default["uses"]  # the short form of a component without options
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def hooks() -> Iterator[str]:
     """Yield the hooks with their signatures."""
     yield "# Hooks"
     yield ""
-    yield "The hooks of the pluggy project `mercore`; a plugin implements those it needs."
-    for kind in KINDS:
+    yield "The hooks of the pluggy project `mercore`; a plugin implements those it needs, marked"
+    yield "with `mercore.hookimpl`. Each returns classes, never instances."
+    for kind, base in KINDS.items():
         hook = getattr(hookspecs, f"{kind}s")
         signature = str(inspect.signature(hook)).replace("'", "")
-        yield from ("", f"## {kind}s", "", "```py", f"def {kind}s{signature}: ...", "```", "")
-        yield inspect.getdoc(hook) or ""
+        yield from ("", f"## {kind}s", "", inspect.getdoc(hook) or "", "")
+        yield from ("```python", f"from mercore import {base.__name__}", "", "")
+        yield from (f"def {kind}s{signature}: ...", "```")
 
 
 def registry() -> Iterator[str]:
@@ -108,26 +146,45 @@ def registry() -> Iterator[str]:
     whole = schema()
     yield "# Keys of registry.yaml"
     yield ""
-    yield "`mer schema` prints the same as a JSON Schema, for editors."
+    yield "`mer schema` prints the same as a JSON Schema, for editors. Names match"
+    yield "`[a-z][a-z0-9_]*`; a key that is not listed is an error."
     yield from _keys("The file", whole)
-    for name in ("StreamUse", "FeatureUse", "Branch", "Use", "Mining"):
-        yield from _keys(TITLES[name], whole["$defs"][name])
+    for name, title in TITLES.items():
+        yield from _keys(title, whole["$defs"][name])
 
 
 TITLES = {
     "StreamUse": "A stream",
     "FeatureUse": "A feature",
     "Branch": "A branch",
-    "Use": "fusion, ensemble",
-    "Mining": "mining",
+    "Use": "A fusion or an ensemble",
+    "Mining": "Mining",
 }
+NAMES = {
+    "StreamUse": "[a stream](#a-stream)",
+    "FeatureUse": "[a feature](#a-feature)",
+    "Branch": "[a branch](#a-branch)",
+    "Use": "[a component](#a-fusion-or-an-ensemble)",
+    "Mining": "[mining](#mining)",
+    "JsonValue": "any value",
+}
+TYPES = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "`true` or `false`",
+    "array": "list",
+    "object": "options by name",
+    "null": "`null`",
+}
+LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
 def _keys(title: str, model: Mapping[str, Any]) -> Iterator[str]:
-    yield from ("", f"## {title}", "", "| key | default | is |", "|---|---|---|")
+    yield from ("", f"## {title}", "", "| key | type | default | is |", "|---|---|---|---|")
     for name, key in model["properties"].items():
-        default = "required" if name in model.get("required", ()) else f"`{key.get('default')}`"
-        yield f"| `{name}` | {default} | {key.get('description', '')} |"
+        default = "required" if name in model.get("required", ()) else _default(key)
+        yield _row(f"`{name}`", _type(key), default, key.get("description", ""))
 
 
 if __name__ == "__main__":

@@ -1,59 +1,51 @@
+"""The pages say what the code says. tests/test_docs_blocks.py runs what they show."""
+
 from __future__ import annotations
 
+import importlib
 import inspect
+import os
+import pkgutil
 import re
-import tomllib
-from importlib.metadata import EntryPoint
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import mercore
 from mercore import hookspecs
-from mercore.cli import main
-from mercore.components import Encoder
 from mercore.errors import RegistryError
-from mercore.media import Text
 from mercore.plugins import KINDS, Plugins
 from mercore.registry import Registry
 from mercore.resolve import resolve
 
 ROOT = Path(__file__).parent.parent
-PLUGIN_PAGE = (ROOT / "docs/writing-a-plugin.md").read_text()
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+PACKAGES = ("cli", "store", "testing")
+"""Rows of the table of modules as a whole; their own modules are private or commands."""
 
 
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
-def test_the_plugin_of_the_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = blocks(PLUGIN_PAGE, "python")[0]
-    project = tomllib.loads(blocks(PLUGIN_PAGE, "toml")[0])["project"]
-    ((name, module),) = project["entry-points"]["mercore"].items()
-    (tmp_path / f"{module}.py").write_text(code)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    plugins = Plugins([EntryPoint(name, module, "mercore")])
-    assert plugins.broken == []
-    encode = plugins.build(Encoder, "length", {}).load("cpu", "float32")
-    (result,) = encode([{"text": Text("hello")}])
-    assert result.tolist() == [[5.0]]  # type: ignore[union-attr]
+def test_the_reference_is_what_the_code_says() -> None:
+    made = runpy.run_path(str(ROOT / "docs/generate.py"))["pages"]()
+    folder = ROOT / "docs/reference"
+    kept = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    stale = [name for name in {**made, **kept} if made.get(name) != kept.get(name)]
+    assert not stale, f"docs/reference/{stale} differ; run: python docs/generate.py"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_hook_is_documented_with_its_signature(kind: str) -> None:
     hook = getattr(hookspecs, kind + "s")
     signature = str(inspect.signature(hook)).replace("'", "")
-    assert f"def {kind}s{signature}: ..." in PLUGIN_PAGE
-
-
-def test_every_command_the_readme_shows_exists() -> None:
-    shown = {
-        word
-        for block in blocks(README, "bash") + blocks(README, "sh")
-        for word in re.findall(r"^\s*mer (\w+)", block, flags=re.MULTILINE)
-    }
-    assert shown
-    assert shown <= set(main.commands)
+    page = (ROOT / "docs/reference/hooks.md").read_text(encoding="utf-8")
+    assert f"def {kind}s{signature}: ..." in page
 
 
 def test_the_readme_names_the_two_commands_first() -> None:
@@ -61,20 +53,21 @@ def test_the_readme_names_the_two_commands_first() -> None:
     assert first.splitlines() == ["make demo", "make test"]
 
 
-def test_the_swap_of_the_readme_works_on_the_shipped_registry(tmp_path: Path) -> None:
+def test_the_readme_links_to_what_is_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_swap_of_the_readme_changes_one_feature(tmp_path: Path) -> None:
     shipped = (ROOT / "registry.yaml").read_text()
     diff = blocks(README, "diff")[0].splitlines()
     (old,) = (line[1:].strip() for line in diff if line.startswith("-"))
     (new,) = (line[1:].strip() for line in diff if line.startswith("+"))
-    assert shipped.count(old) == 1
     (tmp_path / "registry.yaml").write_text(shipped.replace(old, new))
-    before = resolve(Registry.read(ROOT / "registry.yaml"), Plugins())
-    after = resolve(Registry.read(tmp_path / "registry.yaml"), Plugins())
-    changed = {
-        name
-        for name, node in {**after.streams, **after.features}.items()
-        if node.fingerprint != {**before.streams, **before.features}[name].fingerprint
-    }
+    before = resolve(Registry.read(ROOT / "registry.yaml"), Plugins()).nodes
+    after = resolve(Registry.read(tmp_path / "registry.yaml"), Plugins()).nodes
+    changed = {name for name in before if before[name].fingerprint != after[name].fingerprint}
     assert changed == {"speech"}
 
 
@@ -84,3 +77,64 @@ def test_the_pipeline_of_the_paper_lacks_nothing_but_components() -> None:
         resolve(registry, Plugins())
     mistakes = str(caught.value).splitlines()[1:]
     assert all("is called" in line for line in mistakes), mistakes
+
+
+def test_the_table_of_the_architecture_has_every_module() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", ARCHITECTURE, flags=re.MULTILINE)
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    there = [module.name for module in pkgutil.iter_modules(mercore.__path__)]
+    assert sorted(told) == sorted(there), "the table of docs/architecture.md, and mercore/"
+
+
+def test_the_architecture_names_every_module_of_the_store() -> None:
+    there = {path.stem for path in (ROOT / "mercore/store").glob("_[a-z]*.py")}
+    assert set(re.findall(r"`(_\w+)`", ARCHITECTURE)) == there
+
+
+def test_the_diagram_of_the_architecture_names_what_the_code_defines() -> None:
+    diagram = blocks(ARCHITECTURE, "text")[0]
+    modules = [
+        importlib.import_module(f"mercore.{module.name}")
+        for module in pkgutil.iter_modules(mercore.__path__)
+        if module.name not in PACKAGES
+    ] + [importlib.import_module("mercore.store")]
+    # What starts with a capital inside a line, and what is written like a function.
+    named = set(re.findall(r"\b(?:[A-Z][a-z]+[A-Za-z]*|[a-z]+_[a-z_]+)\b(?![:.]yaml)", diagram))
+    defined = {name for module in modules for name in vars(module)}
+    unknown = {
+        name for name in named if name not in defined and name.removesuffix("s") not in defined
+    }
+    assert unknown == set()
+
+
+@pytest.mark.parametrize(
+    "found", ["pickle", r"allow_pickle\s*=\s*True", r"trust_remote_code\s*=\s*True"]
+)
+def test_no_module_does_what_the_security_page_rules_out(found: str) -> None:
+    pattern = rf"^\s*(?:import|from) {found}\b" if found == "pickle" else found
+    files = [path for part in ("mercore", "plugins") for path in (ROOT / part).rglob("*.py")]
+    assert len(files) > 50
+    guilty = [path for path in files if re.search(pattern, path.read_text(), re.MULTILINE)]
+    assert guilty == []
+
+
+def test_torch_loads_weights_only() -> None:
+    for path in (ROOT / "plugins").rglob("*.py"):
+        for call in re.findall(r"torch\.load\([^)]*\)", path.read_text()):
+            assert "weights_only=True" in call, f"{path.name}: {call}"
+
+
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > len(list((ROOT / "docs").rglob("*.md")))  # and 404.html
+    for page in pages:
+        fetched = re.findall(
+            r'<(?:script|link|img|iframe)[^>]*(?:src|href)="?(https?:[^" >]+)', page.read_text()
+        )
+        assert fetched == [], page.name

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from mercore.errors import ManifestError, did_you_mean, listed
@@ -118,16 +119,19 @@ def _is_json(path: Path) -> bool:
 
 
 def _csv_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(lines, strict=True)
+    reader = csv.reader(lines, strict=True)
     try:
-        _check_header(path, reader.fieldnames or [])
+        header = next(reader, [])
+        _check_header(path, header)
         for row in reader:
-            if None in row:
+            if len(row) > len(header):
                 raise ManifestError(
                     f"{path.name}:{reader.line_num}: more fields than columns; "
                     'put double quotes around text that holds commas: "yes, I know"'
                 )
-            yield reader.line_num, {name: (value or "").strip() for name, value in row.items()}
+            if row:  # not a blank line
+                values = map(str.strip, row)
+                yield reader.line_num, dict(zip_longest(header, values, fillvalue=""))
     except csv.Error as error:
         raise ManifestError(f"{path.name}:{reader.line_num}: {error}") from error
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,18 @@ def project(folder: Path) -> dict[str, Any]:
     return read
 
 
+def distribution(requirement: str) -> str:
+    """Return the name in front of the extras and versions, as package indexes write it."""
+    name = re.match(r"[\w.-]+", requirement)
+    assert name, requirement
+    return name[0].lower().replace("_", "-")
+
+
+def pins() -> set[str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return {distribution(line) for line in lines if "==" in line}
+
+
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
 def test_a_plugin_is_packaged_like_the_others(folder: Path) -> None:
     core, plugin = project(ROOT), project(folder)
@@ -22,21 +35,30 @@ def test_a_plugin_is_packaged_like_the_others(folder: Path) -> None:
     assert plugin["name"] == f"mercore-{folder.name}"
     assert plugin["version"] == core["version"]
     assert plugin["requires-python"] == core["requires-python"]
-    assert plugin["license"] == core["license"]
+    assert plugin["classifiers"] == core["classifiers"]
+    assert plugin["license"].split(" AND ")[0] == core["license"]
     assert plugin["entry-points"]["mercore"] == {module: module}
     assert (folder / "README.md").is_file()
-    assert (folder / module / "py.typed").is_file()
+    assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert list((folder / "tests").glob("test_*.py"))
     assert f"-e plugins/{folder.name}\n" in (ROOT / "requirements.txt").read_text()
 
 
 def test_every_dependency_has_its_tested_version_in_the_constraints() -> None:
-    pinned = {
-        line.partition("==")[0]
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in line
-    }
     for folder in (ROOT, *PLUGINS):
-        for requirement in project(folder)["dependencies"]:
-            name = requirement.partition(">")[0].partition("=")[0].strip().lower()
-            assert name.startswith("mercore") or name in pinned, f"{folder.name}: {name}"
+        extras = project(folder).get("optional-dependencies", {}).values()
+        for requirement in sum(extras, project(folder)["dependencies"]):
+            name = distribution(requirement)
+            assert name.startswith("mercore") or name in pins(), f"{folder.name}: {name}"
+
+
+def test_every_development_requirement_has_its_tested_version_in_the_constraints() -> None:
+    lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
+    assert {distribution(line) for line in lines if line[:1] not in ("", "#")} <= pins()
+
+
+def test_make_bench_runs_every_benchmark() -> None:
+    (listed,) = re.findall(r"^BENCHMARKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    scripts = (ROOT / "benchmarks").glob("*.py")
+    runnable = {path.stem for path in scripts if "__main__" in path.read_text()}
+    assert sorted(listed.split()) == sorted(runnable)

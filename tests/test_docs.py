@@ -24,7 +24,7 @@ from mercore.resolve import resolve
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-PACKAGES = ("cli", "store", "testing")
+PACKAGES = ("cli", "nn", "store", "testing")
 """Rows of the table of modules as a whole; their own modules are private or commands."""
 
 
@@ -111,7 +111,9 @@ def test_the_diagram_of_the_architecture_names_what_the_code_defines() -> None:
     "found", ["pickle", r"allow_pickle\s*=\s*True", r"trust_remote_code\s*=\s*True"]
 )
 def test_no_module_does_what_the_security_page_rules_out(found: str) -> None:
-    pattern = rf"^\s*(?:import|from) {found}\b" if found == "pickle" else found
+    # The name of pickle's error is all that may be imported.
+    pickled = rf"^\s*(?:import|from) {found}\b(?! import UnpicklingError\b)"
+    pattern = pickled if found == "pickle" else found
     files = [path for part in ("mercore", "plugins") for path in (ROOT / part).rglob("*.py")]
     assert len(files) > 50
     guilty = [path for path in files if re.search(pattern, path.read_text(), re.MULTILINE)]

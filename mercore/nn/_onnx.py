@@ -1,0 +1,190 @@
+"""A module run by ONNX Runtime: exported once into a cache, and compared with torch there."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mercore.components import Component
+from mercore.errors import RunError
+from mercore.fingerprints import describe
+from mercore.media import FloatArray
+
+TOLERANCE: Final = 1e-3
+"""The largest difference from torch, as a share of the largest value."""
+_OPSET = 17
+_REVISION = 1  # raise it when another file is exported from the same module
+_MODEL, _CHECK = "model.onnx", "check.json"
+
+Example = Sequence[torch.Tensor]
+Axes = Mapping[str, Mapping[int, str]]
+
+
+class OnnxModel:
+    """Runs a module with one float32 output through ONNX Runtime on `device`.
+
+    `build` makes the module, on the CPU in float32; it is called when the cache does not hold its
+    export yet. The cache is ``$MERCORE_CACHE``, or ``~/.cache/mercore``; its key is made of the
+    options and the identity of `component` and the version of torch. `examples` are inputs of
+    different sizes: the first is traced, all are run by both, and an export further than 1e-3 of
+    the largest value from torch is refused with a RunError. `inputs` names the inputs, each with
+    names for the dimensions that may change. `int8` then quantises the weights of the matrix
+    products; what that costs is in `error`, and never refused.
+
+    Raises RunError where onnx or onnxruntime is missing, and where it does not run on `device`.
+    """
+
+    error: float
+    """The largest difference from torch on the examples, as a share of the largest value."""
+
+    def __init__(
+        self,
+        component: Component,
+        build: Callable[[], nn.Module],
+        examples: Sequence[Example],
+        inputs: Axes,
+        *,
+        device: str,
+        int8: bool = False,
+    ) -> None:
+        self._names = list(inputs)
+        folder = _cache() / "onnx" / _key(component, int8)
+        if not folder.exists():
+            _publish(folder, build(), examples, inputs, int8)
+        self.error = float(json.loads((folder / _CHECK).read_text())["error"])
+        self._session = _session(folder / _MODEL, device)
+
+    def __call__(self, *arrays: NDArray[Any]) -> FloatArray:
+        """Return the output for inputs in the order of their names."""
+        output: FloatArray = self._session.run(None, dict(zip(self._names, arrays, strict=True)))[0]
+        return output
+
+
+def _cache() -> Path:
+    given = os.environ.get("MERCORE_CACHE")
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mercore"
+    return Path(given) if given else usual
+
+
+def _key(component: Component, int8: bool) -> str:
+    what = [describe(component), int8, torch.__version__, _OPSET, _REVISION]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _publish(
+    folder: Path, module: nn.Module, examples: Sequence[Example], inputs: Axes, int8: bool
+) -> None:
+    """Export into `folder`, which comes to be complete or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+    try:
+        expected = [_output(module, example) for example in examples]
+        _export(module, examples[0], inputs, work / _MODEL)
+        error = _error(work / _MODEL, expected, examples, list(inputs))
+        if not error <= TOLERANCE:
+            raise RunError(
+                f"the ONNX export differs from torch by {error:.2g} of the largest value, more "
+                f"than {TOLERANCE:g}; use `backend: torch`"
+            )
+        if int8:
+            _quantise(work / _MODEL)
+            error = _error(work / _MODEL, expected, examples, list(inputs))
+        (work / _CHECK).write_text(json.dumps({"error": error}))
+        with suppress(OSError):  # another process was faster
+            work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@torch.inference_mode()
+def _output(module: nn.Module, example: Example) -> FloatArray:
+    output: FloatArray = module.eval()(*example).float().numpy()
+    return output
+
+
+def _export(module: nn.Module, example: Example, inputs: Axes, file: Path) -> None:
+    _installed("onnx")
+    with warnings.catch_warnings(), torch.no_grad():
+        # The exporter by tracing is deprecated; the other takes ten times as long.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            tuple(example),
+            str(file),
+            input_names=list(inputs),
+            output_names=["output"],
+            dynamic_axes={name: dict(axes) for name, axes in inputs.items()},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _error(
+    file: Path, expected: Sequence[FloatArray], examples: Sequence[Example], names: Sequence[str]
+) -> float:
+    """Return the largest difference of the file's outputs from those expected, relative."""
+    session = _session(file, "cpu")
+    worst = 0.0
+    for want, example in zip(expected, examples, strict=True):
+        given = {name: tensor.numpy() for name, tensor in zip(names, example, strict=True)}
+        gap = np.abs(session.run(None, given)[0] - want).max() / np.abs(want).max()
+        worst = max(worst, float(gap))
+    return worst
+
+
+def _quantise(file: Path) -> None:
+    """Replace the weights of the matrix products by 8-bit numbers."""
+    _installed("onnxruntime")
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready = file.with_name("ready.onnx")
+    quant_pre_process(file, ready, skip_symbolic_shape=True)
+    quantize_dynamic(ready, file, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
+    ready.unlink()
+
+
+def _session(file: Path, device: str) -> Any:
+    """Return the session, on `device` in truth: ONNX Runtime falls back to the CPU silently."""
+    runtime = _installed("onnxruntime")
+    place = torch.device(device)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    provider = "CUDAExecutionProvider" if place.type == "cuda" else "CPUExecutionProvider"
+    settings = {"device_id": place.index or 0} if place.type == "cuda" else {}
+    available = runtime.get_available_providers()
+    used = []
+    if provider in available:
+        session = runtime.InferenceSession(file, options, providers=[(provider, settings)])
+        used = session.get_providers()
+    if provider not in used[:1]:
+        raise RunError(
+            f"onnxruntime does not run on {device!r}: it has {', '.join(available)}; for a GPU "
+            "install onnxruntime-gpu in place of onnxruntime, with the CUDA libraries it asks for"
+        )
+    return session
+
+
+def _installed(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise RunError(
+            f"`backend: onnx` needs {package}, which is not installed; run `pip install onnx "
+            "onnxruntime` (for a GPU onnxruntime-gpu)"
+        ) from error

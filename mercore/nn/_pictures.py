@@ -1,0 +1,50 @@
+"""Pictures for vision encoders, prepared as for their published numbers: resized by Pillow."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+
+
+def resized(
+    pixels: NDArray[np.uint8], size: int, *, shorter: int | None = None
+) -> NDArray[np.uint8]:
+    """Return ``(frames, size, size, 3)`` pictures, resized bicubically with antialiasing.
+
+    The shorter side becomes `shorter` pixels, `size` unless given, and a square of `size` is cut
+    from the centre. `pixels` is ``(frames, height, width, 3)``, RGB.
+    """
+    height, width = pixels.shape[1:3]
+    scale = (shorter or size) / min(height, width)
+    # Rounded down, as torchvision and transformers do.
+    wide, high = max(size, int(width * scale)), max(size, int(height * scale))
+    left, top = (wide - size) // 2, (high - size) // 2
+    out = np.empty((len(pixels), size, size, 3), np.uint8)
+    for index, picture in enumerate(pixels):
+        image = Image.fromarray(picture)
+        if (wide, high) != (width, height):
+            image = image.resize((wide, high), Image.Resampling.BICUBIC)
+        out[index] = np.asarray(image)[top : top + size, left : left + size]
+    return out
+
+
+def normalised(
+    pixels: torch.Tensor,
+    dtype: torch.dtype,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+) -> torch.Tensor:
+    """Return ``(frames, 3, height, width)`` of `dtype`, shifted by `mean` and scaled by `std`.
+
+    `pixels` is ``(frames, height, width, 3)`` uint8 and stays on its device.
+    """
+    shift = torch.tensor(mean, device=pixels.device) * 255
+    scale = torch.tensor(std, device=pixels.device) * 255
+    return ((pixels.float() - shift) / scale).to(dtype).permute(0, 3, 1, 2).contiguous()

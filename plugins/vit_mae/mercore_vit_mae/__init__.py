@@ -1,0 +1,1 @@
+"""The encoder vit_mae."""

@@ -40,7 +40,7 @@ class HiddenStates:
 
     def __init__(
         self,
-        blocks: Sequence[nn.Module],
+        blocks: nn.ModuleList,
         layers: Sequence[int],
         reduce: Literal["mean", "sum"],
         *,

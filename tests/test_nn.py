@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms import v2 as transforms
+
+from mercore import Encoder, Words
+from mercore.components import Encode
+from mercore.errors import RegistryError, RunError
+from mercore.nn import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    HiddenStates,
+    OnnxModel,
+    chosen,
+    dtype_of,
+    moved,
+    normalised,
+    resized,
+    rows,
+)
+
+
+class Stack(nn.Module):
+    """Four blocks and a norm; `states` are what published features count as hidden states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(3, 3), nn.Tanh()) for _ in range(4))
+        self.norm = nn.LayerNorm(3)
+
+    def states(self, x: torch.Tensor) -> list[torch.Tensor]:
+        states = [x]
+        for block in self.blocks:
+            states.append(block(states[-1]))
+        return [*states[:-1], self.norm(states[-1])]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.states(x)[-1]
+
+
+@pytest.mark.parametrize("layers", [(-1,), (0,), (-4, -3, -2, -1), (1, 3), (0, -1)])
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+@torch.inference_mode()
+def test_hidden_states_are_those_of_the_layers(
+    layers: tuple[int, ...], reduce: Literal["mean", "sum"]
+) -> None:
+    stack = Stack().eval()
+    numbers = chosen(layers, 4, "toy")
+    hidden = HiddenStates(stack.blocks, numbers, reduce, depth=4, final=stack.norm)
+    for seed in range(2):  # a run leaves nothing to the next
+        x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(seed))
+        stack(x)
+        wanted = torch.stack([stack.states(x)[layer] for layer in layers])
+        hidden.take()  # of the lines above, which run the hooks as well
+        stack(x)
+        expected = wanted.mean(0) if reduce == "mean" else wanted.sum(0)
+        assert torch.allclose(hidden.take(), expected, atol=1e-6)
+
+
+def test_hidden_states_are_added_up_in_float32() -> None:
+    stack = Stack().eval().to(torch.bfloat16)
+    hidden = HiddenStates(stack.blocks, (3, 4), "sum", depth=4, final=stack.norm)
+    stack(torch.randn(1, 2, 3, dtype=torch.bfloat16))
+    assert hidden.take().dtype == torch.float32
+
+
+def test_layers_are_counted_from_either_end() -> None:
+    assert chosen((-4, -1, 0), 4, "toy") == (0, 1, 4)
+    assert chosen((-5,), 4, "toy") == (0,)
+
+
+@pytest.mark.parametrize("layer", [5, -6])
+def test_a_layer_that_is_not_there_is_refused(layer: int) -> None:
+    with pytest.raises(RegistryError, match=rf"toy: option 'layers' names \[{layer}\].* 0 to 4"):
+        chosen((layer,), 4, "toy")
+
+
+def test_a_layer_given_twice_is_refused() -> None:
+    with pytest.raises(RegistryError, match=r"names a hidden state twice"):
+        chosen((4, -1), 4, "toy")
+
+
+def test_a_type_that_is_none_is_refused() -> None:
+    assert dtype_of("bfloat16") is torch.bfloat16
+    with pytest.raises(RunError, match="dtype 'int8' is not one; expected 'float32', 'bfloat16'"):
+        dtype_of("int8")
+
+
+def test_arrays_go_there_and_back() -> None:
+    array = np.arange(6.0, dtype=np.float32).reshape(2, 3)[:, ::2]
+    assert np.array_equal(rows(moved(array, "cpu").to(torch.bfloat16)), array)
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (112, 112), (224, 224), (37, 91)])
+@pytest.mark.parametrize("shorter", [None, 248])
+def test_pictures_are_resized_as_torchvision_does(
+    shape: tuple[int, int], shorter: int | None
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
+    size = shorter or 224
+    bicubic = transforms.InterpolationMode.BICUBIC
+    reference = transforms.Compose(
+        [transforms.Resize(size, interpolation=bicubic), transforms.CenterCrop(224)]
+    )
+    found = resized(pixels, 224, shorter=shorter)
+    for picture, own in zip(pixels, found, strict=True):
+        assert np.array_equal(np.asarray(reference(Image.fromarray(picture))), own)
+
+
+def test_pictures_are_normalised() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), np.uint8)
+    found = normalised(torch.from_numpy(pixels), torch.float32)
+    expected = (pixels / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    assert np.allclose(found.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
+
+
+class Toy(Encoder):
+    """Names what is exported."""
+
+    name = "toy"
+    inputs: ClassVar = {"text": Words()}
+    version: int = 1
+
+    def load(self, device: str, dtype: str) -> Encode:
+        raise NotImplementedError
+
+
+class Product(nn.Module):
+    """A matrix product; `wrong` adds what tracing freezes and torch does not."""
+
+    def __init__(self, wrong: bool = False) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 16)
+        self.wrong = wrong
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = self.layer(x)
+        return product + int(x.shape[0]) if self.wrong else product
+
+
+EXAMPLES = [(torch.ones(1, 64),), (torch.linspace(-1, 1, 192).reshape(3, 64),)]
+AXES = {"x": {0: "batch"}}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MERCORE_CACHE", str(tmp_path))
+    return tmp_path / "onnx"
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_export_gives_what_torch_gives() -> None:
+    product = Product()
+    model = OnnxModel(Toy(), lambda: product, EXAMPLES, AXES, device="cpu")
+    x = torch.randn(5, 64)
+    with torch.inference_mode():
+        assert np.allclose(model(x.numpy()), product(x).numpy(), atol=1e-6)
+    assert model.error < 1e-6
+
+
+def test_an_export_is_made_once_for_each_set_of_options(cache: Path) -> None:
+    made = []
+
+    def build() -> nn.Module:
+        made.append(1)
+        return Product()
+
+    for version in (1, 1, 2):
+        OnnxModel(Toy(version=version), build, EXAMPLES, AXES, device="cpu")
+    assert len(made) == 2
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.usefixtures("cache")
+def test_int8_says_what_it_costs() -> None:
+    product = Product()
+    model = OnnxModel(Toy(), lambda: product, EXAMPLES, AXES, device="cpu", int8=True)
+    with torch.inference_mode():
+        gaps = [np.abs(model(x.numpy()) - product(x).numpy()).max() for (x,) in EXAMPLES]
+    assert 1e-5 < model.error < 0.1
+    assert max(gaps) > 1e-5
+
+
+def test_an_export_that_differs_is_refused_and_not_kept(cache: Path) -> None:
+    with pytest.raises(RunError, match=r"differs from torch by .* more than 0.001; use `backend"):
+        OnnxModel(Toy(), lambda: Product(wrong=True), EXAMPLES, AXES, device="cpu")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_the_runtime_does_not_have_is_refused() -> None:
+    with pytest.raises(RunError, match=r"onnxruntime does not run on 'cuda'.*onnxruntime-gpu"):
+        OnnxModel(Toy(), Product, EXAMPLES, AXES, device="cuda")

@@ -7,19 +7,22 @@ Source: the npm package @vladmandic/face-api 1.7.15 (MIT), ``FaceFeatureExtracto
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mercore.backends import only_float32
 from mercore.components import Inputs
 from mercore.errors import CheckpointError
 from mercore.media import FloatArray, Frames
+from mercore.nn import OnnxModel, dtype_of, moved, rows
 from mercore_starter.faces import EXPRESSION_WEIGHTS, FaceExpression, frames_of
 
 SIDE = 112
@@ -31,32 +34,58 @@ class ExpressionEncoder:
     """Encodes the crops of each sample; holds the weights."""
 
     def __init__(self, options: FaceExpression, device: str, dtype: str) -> None:
-        self.options = options
-        self.device = torch.device(device)
-        self.dtype: torch.dtype = getattr(torch, dtype)
-        self.weights = {
-            name: _torch_layout(name, torch.from_numpy(array)).to(self.device, self.dtype)
-            for name, array in read_weights(EXPRESSION_WEIGHTS).items()
-        }
+        self._net: Callable[[NDArray[np.uint8]], FloatArray]
+        if options.backend == "onnx":
+            only_float32("face_expression", dtype)
+            # A crop of 112 x 112 is not resized, which no export could do for every size.
+            examples = [(_example(frames),) for frames in (2, 5)]
+            model = OnnxModel(
+                options,
+                lambda: ExpressionNet(options.output, "cpu", torch.float32),
+                examples,
+                {"pictures": {0: "frames"}},
+                device=device,
+            )
+            self._net = lambda pixels: model(normalised(torch.from_numpy(pixels)).numpy())
+        else:
+            net = ExpressionNet(options.output, device, dtype_of(dtype))
+            self._net = lambda pixels: rows(net(normalised(moved(pixels, device))))
 
+    @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray]:
         """Return one ``(frames, 256)`` or ``(frames, 7)`` float32 matrix a sample, in order."""
         # One sample a pass, so that the sums inside a convolution never depend on the batch.
         return [self._encode(frames_of(sample, "frames")) for sample in batch]
 
     def _encode(self, frames: Frames) -> FloatArray:
-        with torch.inference_mode():
-            parts = [self._forward(chunk) for chunk in _chunks(frames.pixels)]
-            result: FloatArray = torch.cat(parts).float().cpu().numpy()
-        return result
+        return np.concatenate([self._net(chunk) for chunk in _chunks(frames.pixels)])
 
-    def _forward(self, pixels: NDArray[np.uint8]) -> Tensor:
-        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        found = features(normalised(images).to(self.dtype), self.weights)
-        if self.options.output == "features":
+
+class ExpressionNet(nn.Module):
+    """The net: ``(frames, 3, 112, 112)`` normalised pictures to ``(frames, 256)`` or ``(…, 7)``."""
+
+    def __init__(
+        self, output: Literal["features", "probabilities"], device: str, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.output = output
+        self.dtype = dtype
+        self.weights = {
+            name: _torch_layout(name, torch.from_numpy(array)).to(device, dtype)
+            for name, array in read_weights(EXPRESSION_WEIGHTS).items()
+        }
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the features or the probabilities."""
+        found = features(pictures.to(self.dtype), self.weights)
+        if self.output == "features":
             return found
         logits = F.linear(found, self.weights["fc/weights"], self.weights["fc/bias"])
         return torch.softmax(logits.float(), dim=1)
+
+
+def _example(frames: int) -> Tensor:
+    return torch.randn(frames, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(frames))
 
 
 def read_weights(path: Path) -> dict[str, FloatArray]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as reports
 
-from mercore.components import Inputs, Noted
-from mercore.errors import CheckpointError, InputError, RegistryError, RunError
+from mercore.backends import only_float32
+from mercore.components import Inputs, IntArray, Noted, Record
+from mercore.errors import CheckpointError, InputError
 from mercore.media import FloatArray, Text
+from mercore.nn import HiddenStates, OnnxModel, chosen, dtype_of, moved, rows
 from mercore_starter.text import MINILM, MiniLM
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
@@ -25,6 +28,9 @@ USEFUL = ("vocab.*", "merges.txt", "special_tokens_map.json", "*.model", "*.inde
 # heads, and position ids, which older versions saved though they are constants.
 UNUSED = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
 
+States = Callable[[IntArray, IntArray], FloatArray]
+"""From token ids and their mask, ``(texts, longest)``, to hidden states."""
+
 
 class TextEncoder:
     """The function ``MiniLM.load`` returns."""
@@ -32,23 +38,48 @@ class TextEncoder:
     def __init__(self, options: MiniLM, device: str, dtype: str) -> None:
         folder = MINILM.path_of(options.checkpoint, WANTED, USEFUL)
         self._options = options
-        self._device = device
-        self._model = load_model(folder, _dtype(dtype)).to(device).eval()
+        self._config = read_config(folder)
+        self._layers = chosen(options.layers, self._config.num_hidden_layers, "minilm")
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._longest = _longest(self._model.config)
-        states = self._model.config.num_hidden_layers + 1
-        wrong = [layer for layer in options.layers if not -states <= layer < states]
-        if wrong:
-            raise RegistryError(
-                f"minilm: option 'layers' names {wrong!r}, but {options.checkpoint!r} has the "
-                f"hidden states 0 to {states - 1}; negative numbers count from the last"
-            )
+        self._longest = _longest(self._config)
+        self._record: Record = {}
+        if options.backend == "onnx":
+            self._states = self._exported(folder, device, dtype)
+        else:
+            self._states = self._loaded(folder, device, dtype)
+
+    def _loaded(self, folder: Path, device: str, dtype: str) -> States:
+        model = self._reduced(folder, dtype_of(dtype)).to(device)
+
+        @torch.inference_mode()
+        def states(ids: IntArray, mask: IntArray) -> FloatArray:
+            return rows(model(moved(ids, device), moved(mask, device)))
+
+        return states
+
+    def _exported(self, folder: Path, device: str, dtype: str) -> States:
+        only_float32("minilm", dtype)
+        axes = {0: "texts", 1: "tokens"}
+        model = OnnxModel(
+            self._options,
+            lambda: self._reduced(folder, torch.float32),
+            [_example(1, 5, self._config), _example(3, 11, self._config)],
+            {"ids": axes, "mask": axes},
+            device=device,
+            int8=self._options.int8,
+        )
+        self._record = {"int8_error": model.error} if self._options.int8 else {}
+        return model
+
+    def _reduced(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        model = load_model(folder, self._config, dtype)
+        return _Reduced(model, self._layers, self._options.reduce).eval()
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
         texts = [_text_of(sample) for sample in batch]
         spoken = [text for text in texts if text]
         encoded = iter(self._encode(spoken) if spoken else [])
-        nothing = np.zeros((1, self._model.config.hidden_size), np.float32)
+        nothing = np.zeros((1, self._config.hidden_size), np.float32)
         return [next(encoded) if text else nothing for text in texts]
 
     def _encode(self, texts: Sequence[str]) -> list[FloatArray | Noted[FloatArray]]:
@@ -58,37 +89,59 @@ class TextEncoder:
             ids if len(ids) <= self._longest else [*ids[: self._longest - 1], ids[-1]]
             for ids in tokens
         ]
-        states = self._states(read)  # (texts, longest, dim)
+        padded = self._tokenizer.pad({"input_ids": read}, return_tensors="np")
+        # (texts, longest, dim)
+        states = self._states(padded["input_ids"], padded["attention_mask"])
         edge = 0 if self._options.special_tokens else 1
-        rows = [row[edge : len(ids) - edge] for row, ids in zip(states, read, strict=True)]
+        matrices = [row[edge : len(ids) - edge] for row, ids in zip(states, read, strict=True)]
         return [
-            matrix if ids is whole else Noted(matrix, {"tokens": len(whole), "read": len(ids)})
-            for matrix, ids, whole in zip(rows, read, tokens, strict=True)
+            self._noted(matrix, len(ids), len(whole))
+            for matrix, ids, whole in zip(matrices, read, tokens, strict=True)
         ]
 
-    @torch.inference_mode()
-    def _states(self, tokens: list[list[int]]) -> FloatArray:
-        """Return the reduced hidden states, padded to the longest: ``(texts, longest, dim)``."""
-        padded = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self._device)
-        hidden = self._model(
-            input_ids=padded["input_ids"],
-            attention_mask=padded["attention_mask"],
-            output_hidden_states=True,
-        ).hidden_states
-        chosen = torch.stack([hidden[layer] for layer in self._options.layers]).float()
-        reduced = chosen.mean(0) if self._options.reduce == "mean" else chosen.sum(0)
-        states: FloatArray = reduced.cpu().numpy()
-        return states
+    def _noted(self, matrix: FloatArray, read: int, tokens: int) -> FloatArray | Noted[FloatArray]:
+        record = dict(self._record)
+        if read < tokens:
+            record |= {"tokens": tokens, "read": read}
+        return Noted(matrix, record) if record else matrix
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> Any:
-    """Return the encoder in `folder`, each of its weights read; ``CheckpointError`` otherwise."""
+class _Reduced(nn.Module):
+    """A text encoder that gives the reduced hidden states, padded: ``(texts, longest, dim)``."""
+
+    def __init__(self, model: Any, layers: Sequence[int], reduce: Literal["mean", "sum"]) -> None:
+        super().__init__()
+        self.model = model
+        blocks = model.encoder.layer
+        self.hidden = HiddenStates(blocks, layers, reduce, depth=len(blocks))
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        self.model(input_ids=ids, attention_mask=mask)
+        return self.hidden.take()
+
+
+def _example(texts: int, tokens: int, config: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and mask of `texts` texts, each shorter than the one before."""
+    numbers = torch.Generator().manual_seed(0)
+    lengths = tokens - torch.arange(texts)
+    mask = (torch.arange(tokens) < lengths[:, None]).long()
+    ids = torch.randint(3, config.vocab_size, (texts, tokens), generator=numbers)
+    return torch.where(mask > 0, ids, config.pad_token_id), mask
+
+
+def read_config(folder: Path) -> Any:
+    """Return the encoder's configuration; ``CheckpointError`` for another family's."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     if config.model_type not in FAMILIES:
         raise CheckpointError(
             f"checkpoint {str(folder)!r} is a {config.model_type!r} model; minilm reads "
             f"{', '.join(FAMILIES)}"
         )
+    return config
+
+
+def load_model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    """Return the encoder in `folder`, each of its weights read; ``CheckpointError`` otherwise."""
     with _quiet():
         model, info = AutoModel.from_pretrained(
             folder,
@@ -131,13 +184,6 @@ def _longest(config: Any) -> int:
     """Return how many tokens the model reads; RoBERTa keeps its first positions for padding."""
     offset = 0 if config.model_type == "bert" else config.pad_token_id + 1
     return int(config.max_position_embeddings - offset)
-
-
-def _dtype(name: str) -> torch.dtype:
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise RunError(f"dtype {name!r} is not one; expected 'float32', 'bfloat16' or 'float16'")
-    return found
 
 
 def _text_of(sample: Inputs) -> str:

@@ -90,6 +90,8 @@ class FaceExpression(Encoder):
 
     output: Literal["features", "probabilities"] = "features"
     """The 256 features before the classifier, or the probabilities of its 7 expressions."""
+    backend: Literal["torch", "onnx"] = "torch"
+    """What computes: torch, or ONNX Runtime from an export that is made once and compared."""
 
     @property
     def dim(self) -> int:

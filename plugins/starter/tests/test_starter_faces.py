@@ -362,3 +362,19 @@ class TestFaceExpression(EncoderTests):
 class TestExpressionProbabilities(EncoderTests):
     component = FaceExpression(output="probabilities")
     long = 0.1
+
+
+@pytest.mark.parametrize("output", ["features", "probabilities"])
+def test_onnx_gives_what_torch_gives(
+    output: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MERCORE_CACHE", str(tmp_path))
+    numbers = np.random.default_rng(0)
+    pixels = numbers.integers(0, 256, (19, 90, 112, 3), np.uint8)
+    sample = {"frames": Frames(pixels, np.arange(19.0))}
+    (one,) = FaceExpression(output=output).load("cpu", "float32")([sample])
+    (other,) = FaceExpression(output=output, backend="onnx").load("cpu", "float32")([sample])
+    assert isinstance(one, np.ndarray)
+    assert isinstance(other, np.ndarray)
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() <= 1e-5

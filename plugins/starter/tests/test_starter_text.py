@@ -4,10 +4,12 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config
 
@@ -181,3 +183,34 @@ def test_anything_but_text_is_refused(minilm: Encode) -> None:
 
 class TestMiniLM(EncoderTests):
     component = MiniLM(layers=(-2, -1), reduce="sum", special_tokens=False)
+
+
+@pytest.mark.parametrize("options", [{}, {"layers": (1, -1), "reduce": "sum"}])
+def test_onnx_gives_what_torch_gives(
+    minilm: Encode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("MERCORE_CACHE", str(tmp_path))
+    torch_gives = encode(MiniLM(**options).load("cpu", "float32"), TEXTS)
+    onnx_gives = encode(MiniLM(**options, backend="onnx").load("cpu", "float32"), TEXTS)
+    for one, other in zip(torch_gives, onnx_gives, strict=True):
+        assert np.abs(one - other).max() <= 1e-5 * max(1.0, np.abs(one).max())
+
+
+def test_int8_notes_what_it_costs(
+    minilm: Encode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MERCORE_CACHE", str(tmp_path))
+    encoder = MiniLM(backend="onnx", int8=True).load("cpu", "float32")
+    (found,) = encoder([{"text": Text(TEXTS[0])}])
+    assert isinstance(found, Noted)
+    (exact,) = encode(minilm, TEXTS[:1])
+    gap = np.abs(found.value - exact).max() / np.abs(exact).max()
+    assert 1e-4 < gap < 0.3
+    assert 1e-4 < float(found.record["int8_error"]) < 0.3  # type: ignore[arg-type]
+
+
+def test_int8_and_other_types_need_the_backend_they_go_with() -> None:
+    with pytest.raises(ValidationError, match="int8: true needs backend: onnx"):
+        MiniLM(int8=True)
+    with pytest.raises(RegistryError, match="dtype 'bfloat16' does not go with `backend: onnx`"):
+        MiniLM(backend="onnx").load("cpu", "bfloat16")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -17,7 +18,7 @@ from typing import Any
 from mercore import hookspecs
 from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
-from mercore.plugins import KINDS, Plugins
+from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
 
 ROOT = Path(__file__).parent.parent
@@ -26,8 +27,9 @@ OURS = {"mercore", *(f"mercore-{folder.name}" for folder in (ROOT / "plugins").i
 
 
 def pages() -> dict[str, str]:
-    """Return each page's content by file name."""
+    """Return each page's content by its path below docs/reference."""
     found = {"cli": cli(), "components": components(), "hooks": hooks(), "registry": registry()}
+    found |= {f"plugins/{name}": plugin(name) for name in sorted(OURS)}
     note = "<!-- Made by docs/generate.py. -->\n\n"
     return {f"{name}.md": note + "\n".join(lines) + "\n" for name, lines in found.items()}
 
@@ -51,22 +53,45 @@ def cli() -> Iterator[str]:
 
 
 def components() -> Iterator[str]:
-    """Yield the options of each component that mercore's own distributions provide."""
+    """Yield what each component of mercore's own distributions is, with a link to its page."""
     yield "# Components"
     yield ""
-    yield "What mercore and its own plugins provide, with the options that go under `with:`."
-    for provided in Plugins():
-        if provided.distribution in OURS:
-            yield from _component(provided.component, provided.kind, provided.distribution)
+    yield "What mercore and its own plugins provide."
+    yield ""
+    yield from ("| component | kind | is | page |", "|---|---|---|---|")
+    for provided in _ours():
+        page = f"[{provided.distribution}](plugins/{provided.distribution}.md)"
+        yield _row(f"`{provided.component.name}`", provided.kind, *_doc(provided)[:1], page)
 
 
-def _component(component: type[Component], kind: str, distribution: str) -> Iterator[str]:
-    article = "an" if kind[0] in "aeiou" else "a"
+def plugin(distribution: str) -> Iterator[str]:
+    """Yield what a distribution provides: the docstring and the options of each component."""
+    yield f"# {distribution}"
+    own = [provided for provided in _ours() if provided.distribution == distribution]
+    folder = ROOT / "plugins" / distribution.removeprefix("mercore-")
+    readme = (folder / "README.md").read_text(encoding="utf-8") if folder.is_dir() else ""
+    # Not the YAML of one component alone: how those of the distribution are wired together.
+    for block in re.findall(r"^```yaml\n.*?^```", readme, re.DOTALL | re.MULTILINE)[:1]:
+        yield from ("", "In registry.yaml:", "", block)
+    for provided in own:
+        yield from _component(provided)
+
+
+def _ours() -> list[Provided]:
+    return [provided for provided in Plugins() if provided.distribution in OURS]
+
+
+def _doc(provided: Provided) -> list[str]:
+    text = inspect.cleandoc(provided.component.__doc__ or "")
+    return text.replace("``", "`").splitlines()
+
+
+def _component(provided: Provided) -> Iterator[str]:
+    component, kind = provided.component, provided.kind
+    article = "An" if kind[0] in "aeiou" else "A"
     yield from ("", f"## {component.name}", "")
-    yield inspect.cleandoc(component.__doc__ or "").splitlines()[0].replace("``", "`")
-    yield ""
-    yield f"It is {article} {kind} of `{distribution}`{_media(component)}."
-    yield ""
+    yield f"{article} {kind}{_media(component)}."
+    yield from ("", *_doc(provided), "")
     if not component.model_fields:
         yield "No options."
         return
@@ -82,7 +107,7 @@ def _media(component: type[Component]) -> str:
         return ""
     inputs = ", ".join(f"`{name}: {spec!r}`" for name, spec in component.inputs.items())
     output = f" and gives `{component.output!r}`" if issubclass(component, Preprocessor) else ""
-    return f", reads {inputs}{output}"
+    return f" that reads {inputs}{output}"
 
 
 def _said(component: type[Component]) -> dict[str, str]:
@@ -189,4 +214,5 @@ def _keys(title: str, model: Mapping[str, Any]) -> Iterator[str]:
 
 if __name__ == "__main__":
     for file, content in pages().items():
+        (FOLDER / file).parent.mkdir(exist_ok=True)
         (FOLDER / file).write_text(content, encoding="utf-8")

@@ -35,7 +35,10 @@ def blocks(page: str, language: str) -> list[str]:
 def test_the_reference_is_what_the_code_says() -> None:
     made = runpy.run_path(str(ROOT / "docs/generate.py"))["pages"]()
     folder = ROOT / "docs/reference"
-    kept = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    kept = {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*.md")
+    }
     stale = [name for name in {**made, **kept} if made.get(name) != kept.get(name)]
     assert not stale, f"docs/reference/{stale} differ; run: python docs/generate.py"
 

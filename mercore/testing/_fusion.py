@@ -2,60 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
+import pytest
 from safetensors.numpy import load, save
 
-from mercore.components import Component, Features, Fusion, Labelled, Predict, Weights
+from mercore.components import Component, Features, Fusion, Labelled
+from mercore.machine import Machine
 from mercore.media import FloatArray
+from mercore.testing._fitted import CLASSES, SEED, FusionSubject, copied, labelled
 from mercore.testing._suite import ComponentTests
-
-CLASSES = 3
-DIMS = {"speech": 5, "face": 9, "text": 3}
-SEED = 7
-
-
-def labelled(samples: int, seed: int, classes: Sequence[int] = (0, 1, 2)) -> Labelled:
-    """Return samples of the classes, each class near a centre of its own in every feature."""
-    centres, noise = np.random.default_rng(0), np.random.default_rng(seed)
-    labels = np.resize(np.array(classes, np.int64), samples)
-    features = {
-        name: 3 * centres.standard_normal((CLASSES, dim))[labels]
-        + noise.standard_normal((samples, dim))
-        for name, dim in DIMS.items()
-    }
-    return Labelled({name: x.astype(np.float32) for name, x in features.items()}, labels)
-
-
-class FusionSubject:
-    """A fusion fitted once for all checks of a suite, when it is first looked at."""
-
-    def __init__(self, fusion: Fusion) -> None:
-        self.fusion = fusion
-        self.train, self.valid, self.test = labelled(90, 1), labelled(30, 2), labelled(30, 3)
-
-    @cached_property
-    def weights(self) -> Weights:
-        """What the fit returned."""
-        return self.fit(self.train, self.valid)
-
-    @cached_property
-    def predict(self) -> Predict:
-        """The function that predicts with those weights."""
-        return self.fusion.load(self.weights, "cpu")
-
-    @cached_property
-    def table(self) -> FloatArray:
-        """The probabilities of the test samples."""
-        return self.predict(copied(self.test.features))
-
-    def fit(self, train: Labelled, valid: Labelled, seed: int = SEED) -> Weights:
-        """Return the weights fitted on copies."""
-        data = [Labelled(copied(part.features), part.labels.copy()) for part in (train, valid)]
-        return self.fusion.fit(data[0], data[1], classes=CLASSES, device="cpu", seed=seed)
 
 
 class FusionTests(ComponentTests):
@@ -92,6 +50,24 @@ class FusionTests(ComponentTests):
         self.require(np.isfinite(table).all() and table.min() >= 0, "values below 0 or not finite")
         sums = table.sum(axis=1)
         self.require(np.abs(sums - 1).max() < 1e-3, f"rows sum to {sums.min()} .. {sums.max()}")
+
+    def test_devices_are_honoured(self) -> None:
+        """On a GPU, where there is one, the same weights give the same probabilities, within 1e-3.
+
+        Cure: move weights and features to `device`, and the result back with `.cpu()`; fit there
+        too.
+        """
+        device = Machine().chosen_device()
+        if device == "cpu":
+            pytest.skip("no CUDA device")
+        subject = self.subject
+        table = subject.fusion.load(subject.weights, device)(copied(subject.test.features))
+        gap = float(np.abs(table - subject.table).max())
+        self.require(gap <= 1e-3, f"on {device!r} probabilities are {gap:.2g} off those of the CPU")
+        fitted = subject.fit(subject.train, subject.valid, device=device)
+        right = subject.fusion.load(fitted, device)(subject.test.features).argmax(axis=1)
+        share = float((right == subject.test.labels).mean())
+        self.require(share >= self.least, f"fitted on {device!r}, {share:.2f} are right")
 
     def test_it_learns(self) -> None:
         """It gets the share `least` of new samples right, where the classes lie apart.
@@ -208,11 +184,6 @@ class FusionTests(ComponentTests):
         expected = (len(train.labels), CLASSES)
         self.require(table.shape == expected, f"{what} gives {table.shape}, expected {expected}")
         self.require(np.isfinite(table).all(), f"{what} gives NaN or infinite probabilities")
-
-
-def copied(features: Features) -> Features:
-    """Return the features in arrays of their own."""
-    return {name: x.copy() for name, x in features.items()}
 
 
 def rows(features: Features, index: list[int]) -> Features:

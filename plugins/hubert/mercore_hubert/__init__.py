@@ -78,8 +78,8 @@ class Hubert(OnnxOptions, Encoder):
     @model_validator(mode="before")
     @classmethod
     def _of_the_preset(cls, given: Any) -> Any:
-        preset = given.get("preset", "paper") if isinstance(given, dict) else None
-        return {**PRESETS[preset], **given} if preset in PRESETS else given
+        preset = str(given.get("preset", "paper")) if isinstance(given, dict) else ""
+        return {**PRESETS.get(preset, {}), **given} if preset else given
 
     @model_validator(mode="after")
     def _padding_needs_chunks(self) -> Hubert:

@@ -17,8 +17,8 @@ EPS: Final = 1e-7
 def normalised(audio: FloatArray) -> FloatArray:
     """Return the audio with mean 0 and variance 1."""
     exact = audio.astype(np.float64)
-    scaled = (exact - exact.mean()) / np.sqrt(exact.var() + EPS)
-    return scaled.astype(np.float32)
+    scaled: FloatArray = ((exact - exact.mean()) / np.sqrt(exact.var() + EPS)).astype(np.float32)
+    return scaled
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from mercore.media import FloatArray, Waveform
 from mercore.nn import OnnxModel, chosen, dtype_of, rows
 from mercore_hubert import Hubert
 from mercore_hubert._audio import Convolutions, normalised, padded
-from mercore_hubert._layouts import RATE, published
 from mercore_hubert._network import Network, network, run, together
+from mercore_hubert._published import RATE, published
 
 Pieces = Sequence[FloatArray]
 """Audio ``(samples,)`` each, normalised."""
@@ -47,7 +47,9 @@ class HubertEncoder:
 
     def one_by_one(self, net: Network) -> Encoded:
         """Return a function that runs each piece alone."""
-        return lambda pieces: [rows(run(net, [piece], self._frames([piece]))[0]) for piece in pieces]
+        return lambda pieces: [
+            rows(run(net, [piece], self._frames([piece]))[0]) for piece in pieces
+        ]
 
     def batched(self, net: Network) -> Encoded:
         """Return a function that runs pieces together, padded where that changes nothing.

@@ -14,8 +14,8 @@ from transformers import HubertConfig, HubertModel
 
 from mercore.errors import CheckpointError
 from mercore.media import FloatArray
-from mercore.nn import HiddenStates, built, fill, moved, rows
-from mercore_hubert._layouts import Published
+from mercore.nn import HiddenStates, built, fill, moved
+from mercore_hubert._published import Published
 
 AT_ONCE: Final = 120 * 16_000
 """The most samples of one pass, with padding."""
@@ -73,10 +73,10 @@ def _first(blocks: int, config: HubertConfig) -> HubertConfig:
 def _multiply_out(model: HubertModel, found: Published, device: str, dtype: torch.dtype) -> None:
     """Replace the positional convolution's weight norm by its product, taken in float32."""
     conv = model.encoder.pos_conv_embed.conv
-    if not is_parametrized(conv):
+    if not is_parametrized(conv):  # in networks with a batch norm in its place
         return
-    parts = conv.parametrizations.weight
-    for own, name in zip((parts.original0, parts.original1), found.layout.norm(found.weights), strict=True):
+    for part, name in enumerate(found.layout.norm(found.weights)):
+        own = conv.get_parameter(f"parametrizations.weight.original{part}")
         own.data = found.weights[name].to(device, torch.float32)
     remove_parametrizations(conv, "weight")
     conv.to(dtype).requires_grad_(False)

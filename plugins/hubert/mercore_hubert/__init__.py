@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -14,6 +15,7 @@ from mercore.media import Audio
 
 __version__ = "0.1.0"
 
+BESIDE: Final = ("config.json", "preprocessor_config.json")
 PRESETS: Final[Mapping[str, Mapping[str, object]]] = {
     "paper": {"reduce": "mean", "chunk": None, "pad_chunks": False},
     "mertools": {"reduce": "sum", "chunk": 10.0, "pad_chunks": True},
@@ -94,7 +96,11 @@ class Hubert(OnnxOptions, Encoder):
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights, wherever they lie; a preset is what it stands for."""
-        return {"checkpoint": checkpoints.identity(self.checkpoint), "preset": None}
+        given = Path(self.checkpoint).expanduser()
+        # What lies beside a file says how it is read.
+        beside = [given.with_name(name) for name in BESIDE] if given.is_file() else []
+        files: list[str | Path] = [self.checkpoint, *(path for path in beside if path.is_file())]
+        return {"checkpoint": " ".join(map(checkpoints.identity, files)), "preset": None}
 
     def load(self, device: str, dtype: str) -> Encode:
         """Return the function that encodes; raises ``CheckpointError`` for weights that differ."""

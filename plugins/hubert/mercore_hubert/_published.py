@@ -16,10 +16,10 @@ from transformers import HubertConfig
 from mercore.checkpoints import locate
 from mercore.errors import CheckpointError
 from mercore.nn import Checkpoint
+from mercore_hubert import BESIDE
 from mercore_hubert._layouts import FAIRSEQ, TRANSFORMERS, Layout, blocks, layout_of
 
-CONFIG: Final = "config.json"
-PREPROCESSOR: Final = "preprocessor_config.json"
+CONFIG, PREPROCESSOR = BESIDE
 WANTED: Final = (CONFIG, ("*.safetensors", "pytorch_model*.bin"))
 USEFUL: Final = (PREPROCESSOR, "*.index.json")
 RATE: Final = 16_000

@@ -216,6 +216,14 @@ def test_a_preset_has_the_fingerprint_of_what_it_stands_for() -> None:
     assert preset != paper
 
 
+def test_the_identity_of_a_file_is_also_that_of_what_lies_beside_it(tmp_path: Path) -> None:
+    file = tiny.write(tmp_path) / "pytorch_model.bin"
+    before = Hubert(checkpoint=str(file)).identity()
+    assert before == Hubert(checkpoint=str(folder("large") / file.name)).identity()
+    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": false}')
+    assert Hubert(checkpoint=str(file)).identity() != before
+
+
 @pytest.mark.parametrize("samples", [47_999, 48_000, 48_080, 48_081, 48_400, 96_000, 100_123])
 def test_pieces_give_each_frame_of_the_whole_once(samples: int) -> None:
     convolutions = Convolutions(tiny.KERNELS, tiny.STRIDES)

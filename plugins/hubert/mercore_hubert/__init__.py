@@ -48,7 +48,8 @@ class Hubert(OnnxOptions, Encoder):
 
     Deviations: the hidden states are those that transformers 4 returned (version 5 leaves the last
     of large ones without its norm). The weight norm of the positional convolution is multiplied
-    out, in float32. The presets differ as the publications do: the paper averages the layers of the
+    out, in float32. On a CPU the convolutions are computed as matrix products, the same but for
+    rounding. The presets differ as the publications do: the paper averages the layers of the
     whole utterance, MERBench (MERTools) sums them, and pads audio over 10 s with zeros to a
     multiple of 10 s after it was normalised, so that the frames of padding count.
 

@@ -11,11 +11,11 @@ from mercore.backends import only_float32
 from mercore.components import Inputs, Noted, Record
 from mercore.errors import InputError, RunError
 from mercore.media import FloatArray, Waveform
-from mercore.nn import OnnxModel, chosen, dtype_of, rows
+from mercore.nn import OnnxModel, dtype_of, rows
 from mercore_hubert import Hubert
 from mercore_hubert._audio import Convolutions, normalised, padded
 from mercore_hubert._network import Network, network, run, together
-from mercore_hubert._published import RATE, published
+from mercore_hubert._published import RATE, Published, published
 from mercore_hubert._windows import windowed
 
 Pieces = Sequence[FloatArray]
@@ -29,23 +29,23 @@ class HubertEncoder:
     """The function ``Hubert.load`` returns."""
 
     def __init__(self, options: Hubert, device: str, dtype: str) -> None:
+        found = published(options.checkpoint)  # not kept: it holds the file
         self._options = options
-        self._found = published(options.checkpoint)
-        config = self._found.config
-        self._layers = chosen(options.layers, config.num_hidden_layers, "hubert")
-        self._convolutions = Convolutions(config.conv_kernel, config.conv_stride)
+        self._normalise = found.normalise
+        self._alike = found.config.feat_extract_norm == "group"
+        self._convolutions = Convolutions(found.config.conv_kernel, found.config.conv_stride)
         self._record: Record = {}
-        exported = options.backend == "onnx"
-        self._encoded = self._exported(device, dtype) if exported else self._loaded(device, dtype)
+        encoded = self._exported if options.backend == "onnx" else self._loaded
+        self._encoded = encoded(found, device, dtype)
 
-    def _loaded(self, device: str, dtype: str) -> Encoded:
+    def _loaded(self, found: Published, device: str, dtype: str) -> Encoded:
         kind = torch.device(device).type
         if kind == "cuda" and not torch.cuda.is_available():
             raise RunError(f"hubert: device {device!r}: torch finds no CUDA device; use cpu")
-        net = self._network(device, dtype_of(dtype))
+        net = network(found, self._options, device=device, dtype=dtype_of(dtype))
         if kind != "cpu":
             return self.batched(net)
-        faster = windowed(net.model.feature_extractor, self._found.config)
+        faster = windowed(net.model.feature_extractor, found.config)
         net.model.register_module("feature_extractor", faster)
         # A CPU gains nothing by batches, and padding costs.
         return self.one_by_one(net)
@@ -62,11 +62,10 @@ class HubertEncoder:
         Group norms take their statistics over time, with the padding: there only pieces of equal
         length are run together.
         """
-        alike = self._found.config.feat_extract_norm == "group"
 
         def encoded(pieces: Pieces) -> list[FloatArray]:
             states: dict[int, torch.Tensor] = {}
-            for places in together(pieces, alike=alike):
+            for places in together(pieces, alike=self._alike):
                 some = [pieces[place] for place in places]
                 states.update(zip(places, run(net, some, self._frames(some)), strict=True))
             # Copied when all is under way: a copy waits for the device.
@@ -74,11 +73,11 @@ class HubertEncoder:
 
         return encoded
 
-    def _exported(self, device: str, dtype: str) -> Encoded:
+    def _exported(self, found: Published, device: str, dtype: str) -> Encoded:
         only_float32("hubert", dtype)
         model = OnnxModel(
             self._options,
-            lambda: self._network("cpu", torch.float32),
+            lambda: network(found, self._options, device="cpu", dtype=torch.float32),
             [(self._example(seconds),) for seconds in (1.0, 2.3)],
             {"audio": {1: "samples"}},
             device=device,
@@ -90,10 +89,6 @@ class HubertEncoder:
     def _example(self, seconds: float) -> torch.Tensor:
         samples = int(seconds * RATE)
         return torch.randn(1, samples, generator=torch.Generator().manual_seed(samples))
-
-    def _network(self, device: str, dtype: torch.dtype) -> Network:
-        options = self._options
-        return network(self._found, self._layers, options.reduce, device=device, dtype=dtype)
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
@@ -112,7 +107,7 @@ class HubertEncoder:
                 f"the input 'audio' has {len(media.samples)} samples, expected {least} or more "
                 f"({1000 * least / RATE:g} ms), which give one frame; check the clip"
             )
-        return normalised(media.samples) if self._found.normalise else media.samples
+        return normalised(media.samples) if self._normalise else media.samples
 
     def _pieces(self, audio: FloatArray) -> list[FloatArray]:
         options = self._options

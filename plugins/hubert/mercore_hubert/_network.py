@@ -14,7 +14,8 @@ from transformers import HubertConfig, HubertModel
 
 from mercore.errors import CheckpointError
 from mercore.media import FloatArray
-from mercore.nn import HiddenStates, built, fill, moved
+from mercore.nn import HiddenStates, built, chosen, fill, moved
+from mercore_hubert import Hubert
 from mercore_hubert._published import Published
 
 AT_ONCE: Final = 120 * 16_000
@@ -41,16 +42,11 @@ class Network(nn.Module):
         return self.hidden.take()
 
 
-def network(
-    found: Published,
-    layers: Sequence[int],
-    reduce: Literal["mean", "sum"],
-    *,
-    device: str,
-    dtype: torch.dtype,
-) -> Network:
-    """Return the network with the blocks that the highest of `layers` needs."""
-    depth, needed = found.config.num_hidden_layers, max(1, *layers)
+def network(found: Published, options: Hubert, *, device: str, dtype: torch.dtype) -> Network:
+    """Return the network with the blocks that the highest layer of the options needs."""
+    depth = found.config.num_hidden_layers
+    layers = chosen(options.layers, depth, "hubert")
+    needed = max(1, *layers)
     rules = found.layout.rules(needed, depth)
     try:
         model = built(lambda: HubertModel(_first(needed, found.config)))
@@ -58,7 +54,7 @@ def network(
         raise CheckpointError(f"{found.weights.path}: has no HuBERT's sizes: {error}") from error
     fill(model, found.weights, rules, dtype=dtype, device=device)
     _multiply_out(model, found, device, dtype)
-    return Network(model, layers, reduce, depth).eval()
+    return Network(model, layers, options.reduce, depth).eval()
 
 
 def _first(blocks: int, config: HubertConfig) -> HubertConfig:

@@ -16,6 +16,7 @@ import tiny_hubert as tiny
 import torch
 from hubert_reference import RATE, Reference, apart, encode, sound, zero_mean
 from pydantic import ValidationError
+from transformers import HubertModel
 
 from mercore.errors import RegistryError, RunError
 from mercore.fingerprints import describe
@@ -24,7 +25,8 @@ from mercore.testing import EncoderTests
 from mercore_hubert import Hubert
 from mercore_hubert._audio import Convolutions
 from mercore_hubert._model import HubertEncoder
-from mercore_hubert._network import AT_ONCE, together
+from mercore_hubert._network import AT_ONCE, Network, network, together
+from mercore_hubert._published import published
 from mercore_hubert._windows import windowed
 
 KINDS = get_args(tiny.Kind)
@@ -34,6 +36,19 @@ AUDIO = sound(20_011)
 @cache
 def folder(kind: tiny.Kind) -> Path:
     return tiny.write(Path(tempfile.mkdtemp()), kind)
+
+
+def net_of(checkpoint: Path, dtype: str = "float32", **options: Any) -> Network:
+    """Return the network before a CPU's convolutions take the place of its own."""
+    found = published(str(checkpoint))
+    asked = Hubert(checkpoint=str(checkpoint), **options)
+    return network(found, asked, device="cpu", dtype=getattr(torch, dtype))
+
+
+def encoder_of(checkpoint: Path) -> HubertEncoder:
+    encoder = Hubert(checkpoint=str(checkpoint)).load("cpu", "float32")
+    assert isinstance(encoder, HubertEncoder)
+    return encoder
 
 
 def read_as(kind: tiny.Kind, audio: FloatArray) -> torch.Tensor:
@@ -147,6 +162,39 @@ def test_biases_of_fairseqs_convolutions_are_read(tmp_path: Path) -> None:
     assert apart(encode(file, AUDIO), expected) <= 1e-5
 
 
+@pytest.mark.parametrize(("width", "heads"), [(768, 12), (1024, 16), (1280, 16)])
+def test_fairseqs_heads_are_those_that_were_published(
+    tmp_path: Path, width: int, heads: int
+) -> None:
+    names = tiny.fairseq(tiny.tensors("large"), "large") | {
+        "post_extract_proj.weight": torch.zeros(width, tiny.CHANNELS),
+        "encoder.pos_conv.0.weight_v": torch.zeros(width, width // 16, 128),
+    }
+    config = published(str(tiny.write_fairseq(tmp_path / "wide.pt", names))).config
+    assert (config.hidden_size, config.num_attention_heads) == (width, heads)
+    assert config.num_conv_pos_embedding_groups == 16
+    assert config.num_conv_pos_embeddings == 128
+
+
+def test_a_batch_norm_in_place_of_the_weight_norm(tmp_path: Path) -> None:
+    """As in mHuBERT. The arithmetic is transformers' in both, so this compares what is loaded."""
+    weights = tiny.tensors("base")
+    conv = "encoder.pos_conv_embed.conv."
+    del weights[f"{conv}weight_g"]
+    weights[f"{conv}weight"] = weights.pop(f"{conv}weight_v")
+    for number, name in enumerate(("weight", "bias", "running_mean", "running_var")):
+        weights[f"encoder.pos_conv_embed.batch_norm.{name}"] = torch.rand(
+            tiny.WIDTH, generator=torch.Generator().manual_seed(number)
+        )
+    weights["encoder.pos_conv_embed.batch_norm.num_batches_tracked"] = torch.tensor(3)
+    folder = tiny.write_safetensors(tmp_path, "base", weights, conv_pos_batch_norm=True)
+    net = HubertModel.from_pretrained(folder)
+    with torch.inference_mode():
+        expected = net(torch.from_numpy(AUDIO[None])).last_hidden_state[0].numpy()
+    assert apart(encode(folder, AUDIO, layers=(-1,)), expected) <= 1e-5
+    encode(folder, AUDIO, "bfloat16")
+
+
 @pytest.mark.parametrize(
     ("kind", "told", "normalised"),
     [
@@ -258,9 +306,7 @@ def test_pieces_are_encoded_on_their_own(kind: tiny.Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_give_what_single_samples_give(kind: tiny.Kind) -> None:
     """The way of a GPU: padded and masked, or where that is not possible of equal length."""
-    encoder = Hubert(checkpoint=str(folder(kind))).load("cpu", "float32")
-    assert isinstance(encoder, HubertEncoder)
-    net = encoder._network("cpu", torch.float32)
+    encoder, net = encoder_of(folder(kind)), net_of(folder(kind))
     pieces = [sound(samples, samples) for samples in (9_000, 400, 16_000, 9_000, 12_345, 720)]
     alone, batched = encoder.one_by_one(net)(pieces), encoder.batched(net)(pieces)
     for one, other in zip(alone, batched, strict=True):
@@ -270,11 +316,9 @@ def test_batches_give_what_single_samples_give(kind: tiny.Kind) -> None:
 
 def test_padding_would_change_group_norms() -> None:
     """Why samples of base are not padded; and that the comparison above can fail."""
-    encoder = Hubert(checkpoint=str(folder("base"))).load("cpu", "float32")
-    assert isinstance(encoder, HubertEncoder)
-    net = encoder._network("cpu", torch.float32)
+    encoder, net = encoder_of(folder("base")), net_of(folder("base"))
     pieces = [sound(9_000), sound(16_000)]
-    encoder._found.config.feat_extract_norm = "layer"
+    encoder._alike = False
     assert apart(encoder.batched(net)(pieces)[0], encoder.one_by_one(net)(pieces)[0]) > 1e-3
 
 
@@ -298,11 +342,9 @@ def test_windows_give_what_convolutions_give(
     checkpoint = tiny.write_safetensors(tmp_path, kind, tiny.tensors(kind, biased=biased))
     told = tiny.config(kind, conv_bias=biased)
     (checkpoint / "config.json").write_text(json.dumps(told))
-    encoder = Hubert(checkpoint=str(checkpoint)).load("cpu", "float32")
-    assert isinstance(encoder, HubertEncoder)
-    net = encoder._network("cpu", getattr(torch, dtype)).model.feature_extractor
-    exact = encoder._network("cpu", torch.float32).model.feature_extractor
-    own = windowed(net, encoder._found.config)
+    net = net_of(checkpoint, dtype).model.feature_extractor
+    exact = net_of(checkpoint).model.feature_extractor
+    own = windowed(net, published(str(checkpoint)).config)
     assert (own is net) == (kind == "base" and dtype == "float32")
     audio = torch.from_numpy(np.stack([sound(5_000), sound(5_000, 1)]))
     with torch.inference_mode():
@@ -321,9 +363,7 @@ def test_half_precision(kind: tiny.Kind, dtype: str, most: float) -> None:
 
 
 def test_the_weight_norm_is_multiplied_out_in_float32() -> None:
-    encoder = Hubert(checkpoint=str(folder("large"))).load("cpu", "float32")
-    assert isinstance(encoder, HubertEncoder)
-    conv = encoder._network("cpu", torch.bfloat16).model.encoder.pos_conv_embed.conv
+    conv = net_of(folder("large"), "bfloat16").model.encoder.pos_conv_embed.conv
     weights = tiny.tensors("large")
     size, direction = (weights[f"encoder.pos_conv_embed.conv.weight_{part}"] for part in "gv")
     exact = (size * direction / direction.norm(dim=(0, 1), keepdim=True)).bfloat16()
@@ -334,9 +374,7 @@ def test_the_weight_norm_is_multiplied_out_in_float32() -> None:
 
 @pytest.mark.parametrize(("layers", "blocks"), [((0,), 1), ((2, 1), 2), ((-1,), tiny.DEPTH)])
 def test_blocks_that_are_not_needed_are_not_loaded(layers: tuple[int, ...], blocks: int) -> None:
-    encoder = Hubert(checkpoint=str(folder("large")), layers=layers).load("cpu", "float32")
-    assert isinstance(encoder, HubertEncoder)
-    net = encoder._network("cpu", torch.float32)
+    net = net_of(folder("large"), layers=layers)
     assert len(net.model.encoder.layers) == blocks
     assert not any(parameter.is_meta for parameter in net.parameters())
 

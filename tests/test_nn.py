@@ -24,6 +24,7 @@ from mercore.nn import (
     normalised,
     resized,
     rows,
+    stretched,
 )
 
 
@@ -112,6 +113,14 @@ def test_pictures_are_resized_as_torchvision_does(
     )
     found = resized(pixels, 224, shorter=shorter)
     for picture, own in zip(pixels, found, strict=True):
+        assert np.array_equal(np.asarray(reference(Image.fromarray(picture))), own)
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (37, 91), (224, 224)])
+def test_pictures_are_stretched_as_torchvision_does(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
+    reference = transforms.Resize((224, 224), interpolation=transforms.InterpolationMode.BICUBIC)
+    for picture, own in zip(pixels, stretched(pixels, 224), strict=True):
         assert np.array_equal(np.asarray(reference(Image.fromarray(picture))), own)
 
 

@@ -35,6 +35,18 @@ def resized(
     return out
 
 
+def stretched(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return ``(frames, size, size, 3)`` pictures: all of each, whatever its proportions were.
+
+    Resized as by `resized`, of which nothing is cut off here.
+    """
+    out = np.empty((len(pixels), size, size, 3), np.uint8)
+    for index, picture in enumerate(pixels):
+        image = Image.fromarray(picture)
+        out[index] = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    return out
+
+
 def normalised(
     pixels: torch.Tensor,
     dtype: torch.dtype,

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mercore.nn._devices import moved
+
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
@@ -57,6 +59,8 @@ def normalised(
 
     `pixels` is ``(frames, height, width, 3)`` uint8 and stays on its device.
     """
-    shift = torch.tensor(mean, device=pixels.device) * 255
-    scale = torch.tensor(std, device=pixels.device) * 255
+    # Moved, not made there, which would wait for all that the device has still to do.
+    shift, scale = (
+        moved(np.array(values, np.float32), str(pixels.device)) * 255 for values in (mean, std)
+    )
     return ((pixels.float() - shift) / scale).to(dtype).permute(0, 3, 1, 2).contiguous()

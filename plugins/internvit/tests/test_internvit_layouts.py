@@ -116,7 +116,7 @@ def _added(weights: tiny.Weights) -> None:
 
 
 def _misshapen(weights: tiny.Weights) -> None:
-    weights["encoder.layers.1.mlp.fc1.weight"] = torch.zeros(384, 255)
+    weights["encoder.layers.1.mlp.fc1.weight"] = torch.zeros(128, 255)
 
 
 def _shorter(weights: tiny.Weights) -> None:
@@ -151,7 +151,7 @@ def _projected(weights: tiny.Weights) -> None:
     [
         (_dropped, r"missing: vision\.encoder\.layer\.1\.attention\.q_norm\.weight"),
         (_added, r"not expected: encoder\.layers\.1\.attn\.extra"),
-        (_misshapen, r"of another shape: .*mlp\.fc1\.weight gives \(384, 255\), .*\(384, 256\)"),
+        (_misshapen, r"of another shape: .*mlp\.fc1\.weight gives \(128, 255\), .*\(128, 256\)"),
         (_shorter, r"weights of 2 blocks \(the blocks 0 to 1\), expected 3, 0 to 2"),
         (_longer, r"weights of 4 blocks \(the blocks 0 to 3\), expected 3, 0 to 2"),
         (_holed, r"weights of 2 blocks \(the blocks 0 to 2\), expected 3, 0 to 2"),

@@ -21,10 +21,10 @@ SIX_B: dict[str, Any] = {
     "dropout": 0.0,
     "hidden_act": "gelu",
     "hidden_size": 256,
-    "image_size": 56,
+    "image_size": 42,
     "initializer_factor": 0.1,
     "initializer_range": 1e-10,
-    "intermediate_size": 384,
+    "intermediate_size": 128,
     "layer_norm_eps": 1e-06,
     "model_type": "intern_vit_6b",
     "norm_type": "rms_norm",
@@ -45,7 +45,7 @@ THREE_HUNDRED_M: dict[str, Any] = {
     "qkv_bias": True,
 }
 PREPROCESSOR: dict[str, Any] = {
-    "crop_size": 56,
+    "crop_size": 42,
     "do_center_crop": True,
     "do_normalize": True,
     "do_resize": True,
@@ -53,7 +53,7 @@ PREPROCESSOR: dict[str, Any] = {
     "image_mean": [0.485, 0.456, 0.406],
     "image_std": [0.229, 0.224, 0.225],
     "resample": 3,
-    "size": 56,
+    "size": 42,
 }
 
 

@@ -137,13 +137,12 @@ class Layout:
 def located(checkpoint: str) -> Path:
     """Return the file or folder of the weights, fetched if it has to be."""
     path = Path(checkpoint).expanduser()
-    if path.is_file():
+    if path.is_dir() and any(path.glob("*.pth")):  # the original files come without a config
         return path
-    alone = path.is_dir() and any(path.glob("*.pth"))  # the original files come without a config
     return locate(
         checkpoint,
-        wanted=[] if alone else ["config.json"],
-        useful=["*.safetensors", "pytorch_model*.bin", "*.index.json", "preprocessor_config.json"],
+        wanted=["config.json", ("*.safetensors", "pytorch_model*.bin")],
+        useful=["preprocessor_config.json", "*.index.json"],
     )
 
 

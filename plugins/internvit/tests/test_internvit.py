@@ -326,10 +326,12 @@ class TestClipProj(EncoderTests):
 
 
 class TestSixB(EncoderTests):
+    long = 0.25
     component = InternViT(
         checkpoint=checkpoint("pth"), pool="mean", layers=(-2, -1), reduce="sum", image_size=28
     )
 
 
 class TestThreeHundredM(EncoderTests):
+    long = 0.25
     component = InternViT(checkpoint=checkpoint("chat", "300m"), pool="cls", layers=(1, -1))

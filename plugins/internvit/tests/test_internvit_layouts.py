@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import tiny_internvit as tiny
@@ -68,11 +69,20 @@ def test_a_folder_with_an_original_file_and_a_weights_file_are_read(
     assert np.array_equal(rows_of(plain / "model.safetensors"), rows_of(plain))
 
 
-@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("asked", ["float32", "bfloat16", "float16"])
-def test_stored_types_are_converted(stored: torch.dtype, asked: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        (torch.float16, "bfloat16"),
+        (torch.bfloat16, "float16"),
+        (torch.bfloat16, "bfloat16"),
+        (torch.bfloat16, "float32"),
+    ],
+)
+def test_stored_types_are_converted(
+    stored: torch.dtype, asked: str, plain: Path, tmp_path: Path
+) -> None:
     path = tiny.write(tmp_path / "x", "internvl_14b", shards=2, dtype=stored)
-    found, exact = rows_of(path, dtype=asked), rows_of(tiny.write(tmp_path / "y", "internvit"))
+    found, exact = rows_of(path, dtype=asked), rows_of(plain)
     assert np.abs(found - exact).max() < 0.03 * np.abs(exact).max()
 
 
@@ -104,6 +114,34 @@ def test_files_of_the_language_model_are_never_opened(
     for shard in sorted(folder.glob(f"*{suffix}"))[len(needed) :]:
         shard.write_bytes(b"no weights at all")
     assert np.array_equal(rows_of(folder, pool), expected)
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of Hugging Face's client, and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def test_the_default_is_read_from_the_cache_of_the_hub(hub_cache: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = hub_cache / "models--OpenGVLab--InternVL-14B-224px"
+    tiny.write(repository / "snapshots" / commit, "internvl_14b", shards=3)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(commit)
+    component = InternViT()
+    assert component.identity() == {"checkpoint": f"OpenGVLab/InternVL-14B-224px@{commit}"}
+    frames = Frames(np.full((1, 9, 9, 3), 99, np.uint8), np.zeros(1))
+    (matrix,) = component.load("cpu", "float32")([{"frames": frames}])
+    assert isinstance(matrix, np.ndarray)
+    assert matrix.shape == (1, 768)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_a_default_that_is_not_there_says_what_is_wanted() -> None:
+    with pytest.raises(CheckpointError, match=r"InternVL-14B-224px.*config\.json.*\.safetensors"):
+        InternViT().load("cpu", "float32")
 
 
 # What is wrong with the names or shapes of weights.
@@ -284,7 +322,7 @@ def test_a_missing_config_or_shard_or_checkpoint_is_named(plain: Path, tmp_path:
     with pytest.raises(CheckpointError, match=r"lacks 1 of the 2 files.*model-00002-of-00002"):
         rows_of(sharded)
     (plain / "config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"no .*'?config\.json"):
+    with pytest.raises(CheckpointError, match=r"has no file 'config\.json'"):
         rows_of(plain)
     with pytest.raises(CheckpointError, match="there is no checkpoint at"):
         rows_of(tmp_path / "nowhere")
@@ -292,7 +330,7 @@ def test_a_missing_config_or_shard_or_checkpoint_is_named(plain: Path, tmp_path:
 
 def test_a_folder_without_weights_is_refused(plain: Path) -> None:
     (plain / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"holds no weights|no .*safetensors"):
+    with pytest.raises(CheckpointError, match=r"has no file '\*\.safetensors' or 'py"):
         rows_of(plain)
 
 

@@ -1,26 +1,18 @@
-"""What lies where in the published checkpoints: sizes, names, preparation of pictures."""
+"""The published layouts: which weights go where, and whether they are all there."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from typing import Final, Literal
 
 from mercore.checkpoints import locate
 from mercore.errors import CheckpointError
-from mercore.nn import IMAGENET_MEAN, IMAGENET_STD, Checkpoint, Rule
+from mercore.nn import Checkpoint, Rule
+from mercore_internvit._configs import EXPECTED, Preparation, Sizes, preparation_in, sizes_in
 
-MODEL_TYPE: Final = "intern_vit_6b"  # the 300M says so too
-TOGETHER: Final = ("internvl", "internvl_chat")
-"""Models that hold an InternViT under ``vision_model.``: InternVL-14B and the chat models."""
-EXPECTED: Final = (
-    "an InternViT, InternVL-14B-224px or an InternVL chat model as OpenGVLab publishes them"
-)
 _HEAD_DIM: Final = {"rms_norm": 128, "layer_norm": 64}  # of the 6B and the 300M
 # What lies beside the tower in InternVL-14B, in the chat models, and in internvl_c_13b_224px.pth.
 _OTHERS: Final = (
@@ -28,43 +20,6 @@ _OTHERS: Final = (
     r"(language_model|mlp1)\..*",
 )
 _OTHERS_ORIGINAL: Final = (r"transformer\..*|text_projection|logit_scale",)
-
-Parsed = TypeVar("Parsed", bound=BaseModel)
-
-
-class Sizes(BaseModel):
-    """The sizes of a tower by their published names; those that are absent are the 6B's."""
-
-    model_config = ConfigDict(frozen=True)
-
-    hidden_size: int = 3200
-    num_hidden_layers: int = 48
-    num_attention_heads: int = 25
-    intermediate_size: int = 12800
-    patch_size: int = 14
-    image_size: int = 224
-    qkv_bias: bool = False
-    qk_normalization: bool = True
-    norm_type: Literal["rms_norm", "layer_norm"] = "rms_norm"
-    layer_norm_eps: float = 1e-6
-    hidden_act: Literal["gelu"] = "gelu"
-
-
-def _edge(size: object) -> object:
-    """Return the pixels of a size that may be written ``{"shortest_edge": 224}``."""
-    return next(iter(size.values()), None) if isinstance(size, dict) else size
-
-
-class Preparation(BaseModel):
-    """How pictures become input, by the names of preprocessor_config.json."""
-
-    model_config = ConfigDict(frozen=True)
-
-    size: Annotated[int | None, BeforeValidator(_edge)] = None
-    crop_size: Annotated[int | None, BeforeValidator(_edge)] = None
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN
-    image_std: tuple[float, float, float] = IMAGENET_STD
-    resample: Literal[3] = 3  # bicubic
 
 
 @dataclass(frozen=True)
@@ -153,34 +108,11 @@ def layout_of(checkpoint: Checkpoint) -> Layout:
     if "patch_embed.proj.weight" in checkpoint and "pos_embed" in checkpoint:
         layout = Layout(_inferred(checkpoint), Preparation(), "", True)
     else:
-        sizes, prefix = _configured(folder / "config.json")
-        prepared = folder / "preprocessor_config.json"
-        preparation = _parsed(Preparation, prepared, _json(prepared) if prepared.exists() else {})
+        sizes, prefix = sizes_in(folder / "config.json")
+        preparation = preparation_in(folder / "preprocessor_config.json")
         layout = Layout(sizes, preparation, prefix, False)
     _check(layout, checkpoint)
     return layout
-
-
-def _configured(file: Path) -> tuple[Sizes, str]:
-    """Return the sizes, and the prefix of the names, that config.json tells."""
-    if not file.exists():
-        raise CheckpointError(
-            f"{file}: does not exist; expected the file published with {EXPECTED}"
-        )
-    config = _json(file)
-    kind = config.get("model_type")
-    if kind == MODEL_TYPE:
-        return _parsed(Sizes, file, config), ""
-    if kind not in TOGETHER:
-        raise CheckpointError(f"{file}: is of a {kind!r} model; expected {EXPECTED}")
-    own = config.get("vision_config")
-    inner = own.get("model_type", MODEL_TYPE) if isinstance(own, dict) else None
-    if inner != MODEL_TYPE:
-        raise CheckpointError(
-            f"{file}: its vision_config is of a {inner!r} model, expected {MODEL_TYPE!r}; give "
-            f"{EXPECTED}, not converted for transformers (names that end in -hf)"
-        )
-    return _parsed(Sizes, file, own), "vision_model."
 
 
 def _inferred(checkpoint: Checkpoint) -> Sizes:
@@ -228,24 +160,3 @@ def _check(layout: Layout, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path}: is {sizes.hidden_size} wide, which {sizes.num_attention_heads} "
             f"heads cannot share; expected {EXPECTED}"
         )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: is no JSON: {error}; fetch the file again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: holds {type(content).__name__}, expected an object")
-    return content
-
-
-def _parsed(kind: type[Parsed], file: Path, content: object) -> Parsed:
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, mistake['loc']))} is {mistake['input']!r}: {mistake['msg']}"
-            for mistake in error.errors()
-        )
-        raise CheckpointError(f"{file}: cannot be used: {wrong}; expected {EXPECTED}") from error

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import InternVLVisionConfig
 from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
-from mercore_internvit._layouts import Sizes
+from mercore_internvit._configs import Sizes
 
 CLIP_DIM: Final = 768
 CLIP_HEADS: Final = 16

@@ -162,6 +162,17 @@ def test_the_clip_embedding_is_that_of_torch_attention() -> None:
     assert expected.shape == (2, 768)
 
 
+@torch.inference_mode()
+def test_the_norms_of_the_projector_have_its_own_eps() -> None:
+    projector = InternViTModel(
+        InternViT(checkpoint=checkpoint()), "cpu", "float32"
+    )._tower.clip_projector
+    tokens = 1e-3 * torch.randn(2, 10, 256, generator=torch.Generator().manual_seed(0))
+    assert projector is not None
+    found = projector(tokens).numpy()
+    assert gap(found, clip_embedding(tokens.double())) < 1e-5
+
+
 @pytest.mark.parametrize("layout", ["internvit", "chat", "pth"])
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 @torch.inference_mode()

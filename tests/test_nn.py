@@ -99,7 +99,10 @@ def test_arrays_go_there_and_back() -> None:
     assert np.array_equal(rows(moved(array, "cpu").to(torch.bfloat16)), array)
 
 
-@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (112, 112), (224, 224), (37, 91)])
+SHAPES = [(300, 400), (400, 300), (112, 112), (224, 224), (37, 91), (55, 55), (55, 110), (58, 58)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("shorter", [None, 248])
 def test_pictures_are_resized_as_torchvision_does(
     shape: tuple[int, int], shorter: int | None

@@ -17,11 +17,10 @@ _HEADS: Final = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (128
 
 @dataclass(frozen=True)
 class Layout:
-    """How one library names the weights; each name below is a regular expression."""
+    """How one library names the weights."""
 
-    name: str
-    block: str
-    """What the names of a block begin with; group 1 is its number."""
+    prefix: str
+    """What the names of the encoder may begin with; the names below are without it."""
     cls_token: str
     pos_embed: str
     patches: str
@@ -30,20 +29,22 @@ class Layout:
     """The weight of the first block's wider linear layer."""
     mean_norm: str
     """The weight of the norm behind the mean of the patches, in fine-tuned checkpoints."""
+    block: str
+    """A regular expression for what the names of a block begin with; group 1 is its number."""
     norm: str
-    """What the names of the final norm begin with, fine-tuned or not."""
+    """The same for the final norm, fine-tuned or not."""
     rules: tuple[Rule, ...]
     """To the names of timm's VisionTransformer; the rest keeps its name."""
 
 
 TIMM: Final = Layout(
-    "timm or facebook",
-    block=r"blocks\.(\d+)\.",
+    prefix="",
     cls_token="cls_token",
     pos_embed="pos_embed",
-    patches=r"patch_embed\.proj\.weight",
-    hidden=r"blocks\.0\.mlp\.fc1\.weight",
-    mean_norm=r"fc_norm\.weight",
+    patches="patch_embed.proj.weight",
+    hidden="blocks.0.mlp.fc1.weight",
+    mean_norm="fc_norm.weight",
+    block=r"blocks\.(\d+)\.",
     norm=r"(?:fc_)?norm\.",
     rules=(
         Rule(r"mask_token|decoder_.+|head\..+", None),
@@ -54,13 +55,13 @@ TIMM: Final = Layout(
 _VIT = r"(?:vit\.)?"
 _LAYER = _VIT + r"encoder\.layer\.(\d+)\."
 TRANSFORMERS: Final = Layout(
-    "transformers",
+    prefix="vit.",
+    cls_token="embeddings.cls_token",
+    pos_embed="embeddings.position_embeddings",
+    patches="embeddings.patch_embeddings.projection.weight",
+    hidden="encoder.layer.0.intermediate.dense.weight",
+    mean_norm="",  # no such checkpoint is published
     block=_LAYER,
-    cls_token=_VIT + r"embeddings\.cls_token",
-    pos_embed=_VIT + r"embeddings\.position_embeddings",
-    patches=_VIT + r"embeddings\.patch_embeddings\.projection\.weight",
-    hidden=_VIT + r"encoder\.layer\.0\.intermediate\.dense\.weight",
-    mean_norm=r"(?!)",  # nothing: no such checkpoint is published
     norm=_VIT + r"layernorm\.",
     rules=(
         Rule(r"decoder\..+", None),
@@ -83,13 +84,13 @@ TRANSFORMERS: Final = Layout(
 _BACKBONE = r"(?:backbone\.)?"
 _OWN = _BACKBONE + r"layers\.(\d+)\."
 MMPRETRAIN: Final = Layout(
-    "mmpretrain",
+    prefix="backbone.",
+    cls_token="cls_token",
+    pos_embed="pos_embed",
+    patches="patch_embed.projection.weight",
+    hidden="layers.0.ffn.layers.0.0.weight",
+    mean_norm="ln2.weight",
     block=_OWN,
-    cls_token=_BACKBONE + "cls_token",
-    pos_embed=_BACKBONE + "pos_embed",
-    patches=_BACKBONE + r"patch_embed\.projection\.weight",
-    hidden=_BACKBONE + r"layers\.0\.ffn\.layers\.0\.0\.weight",
-    mean_norm=_BACKBONE + r"ln2\.weight",
     norm=_BACKBONE + r"ln[12]\.",
     rules=(
         Rule(r"(?:neck|head)\..+", None),
@@ -140,10 +141,10 @@ def layout_of(checkpoint: Checkpoint) -> Layout:
 
 def sizes_of(checkpoint: Checkpoint, layout: Layout, told: Told, heads: int | None) -> Sizes:
     """Return the sizes of the network; raises CheckpointError for weights that imply none."""
-    _, _, dim = _shape(checkpoint, layout.cls_token, 3)
-    _, tokens, _ = _shape(checkpoint, layout.pos_embed, 3)
-    _, _, patch, _ = _shape(checkpoint, layout.patches, 4)
-    hidden, _ = _shape(checkpoint, layout.hidden, 2)
+    _, _, dim = _shape(checkpoint, layout, layout.cls_token, 3)
+    _, tokens, _ = _shape(checkpoint, layout, layout.pos_embed, 3)
+    _, _, patch, _ = _shape(checkpoint, layout, layout.patches, 4)
+    hidden, _ = _shape(checkpoint, layout, layout.hidden, 2)
     across = isqrt(tokens - 1)
     if across**2 + 1 != tokens:
         raise CheckpointError(
@@ -159,7 +160,7 @@ def sizes_of(checkpoint: Checkpoint, layout: Layout, told: Told, heads: int | No
         hidden=hidden,
         patch=patch,
         side=across * patch,
-        mean_norm=any(re.fullmatch(layout.mean_norm, name) for name in checkpoint),
+        mean_norm=_full(checkpoint, layout, layout.mean_norm) is not None,
     )
 
 
@@ -172,18 +173,25 @@ def rules_of(layout: Layout, sizes: Sizes, built: int) -> tuple[Rule, ...]:
     return (Rule(later + ".+", None), Rule(layout.norm + ".+", None), *layout.rules)
 
 
-def _shape(checkpoint: Checkpoint, pattern: str, length: int) -> tuple[int, ...]:
-    for name in checkpoint:
-        if re.fullmatch(pattern, name):
-            shape = tuple(checkpoint[name].shape)
-            if len(shape) == length:
-                return shape
-            raise CheckpointError(
-                f"{checkpoint.path}: {name} has the shape {shape}, expected {length} dimensions; "
-                "this is another network"
-            )
-    plain = re.sub(r"\(\?:(.+?)\)\?|\\", r"\1", pattern)
-    raise CheckpointError(f"{checkpoint.path}: lacks {plain}; was the checkpoint cut?")
+def _full(checkpoint: Checkpoint, layout: Layout, name: str) -> str | None:
+    """Return the name as the checkpoint has it, with or without the prefix."""
+    return next((full for full in (layout.prefix + name, name) if full in checkpoint), None)
+
+
+def _shape(checkpoint: Checkpoint, layout: Layout, name: str, length: int) -> tuple[int, ...]:
+    full = _full(checkpoint, layout, name)
+    if full is None:
+        raise CheckpointError(
+            f"{checkpoint.path}: lacks {layout.prefix}{name}; is this another network, or was the "
+            "checkpoint cut?"
+        )
+    shape = tuple(checkpoint[full].shape)
+    if len(shape) != length:
+        raise CheckpointError(
+            f"{checkpoint.path}: {full} has the shape {shape}, expected {length} dimensions; "
+            "this is another network"
+        )
+    return shape
 
 
 def _depth(checkpoint: Checkpoint, layout: Layout) -> int:
@@ -220,9 +228,14 @@ def _heads(
             f"{usual}), and no {CONFIG} says how many attention heads it has; was the checkpoint "
             "cut? If it is whole, give option 'heads'"
         )
-    if given not in (None, heads) or dim % heads:
+    if given not in (None, heads):
         raise RegistryError(
-            f"vit_mae: option 'heads' is {given}, but {checkpoint.path} is {dim} wide and has "
-            f"{told or 'an unknown number of'} heads; leave the option out, or give a divisor"
+            f"vit_mae: option 'heads' is {given}, but {checkpoint.path} says it has {heads}; leave "
+            "the option out"
+        )
+    if dim % heads:
+        raise RegistryError(
+            f"vit_mae: {checkpoint.path} is {dim} wide, which {heads} heads do not divide; give "
+            "the 'heads' it was trained with"
         )
     return heads

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mercore.backends import only_float32
 from mercore.checkpoints import locate
 from mercore.components import Inputs, Noted, Record
-from mercore.errors import InputError, RegistryError
+from mercore.errors import InputError, RegistryError, RunError
 from mercore.media import FloatArray, Frames
 from mercore.nn import (
     Checkpoint,
@@ -39,7 +39,7 @@ from mercore_vit_mae._pictures import picture, shown
 USEFUL: Final = (CONFIG, PREPROCESSOR, "*.index.json")
 EPS: Final = 1e-6  # of every layer norm, in training as here
 # What the widest activation of one pass may take: more pictures at once are not faster.
-_PASS: Final = {"cpu": 2**25, "cuda": 2**29}
+_PASS: Final = {"cpu": 2**26, "cuda": 2**29}
 
 Run = Callable[[NDArray[np.uint8]], Tensor]
 """From pictures ``(n, side, side, 3)`` to rows ``(n, dim)``, still on the device."""
@@ -59,7 +59,7 @@ class VitMAEModel:
         self._refuse_untrained()
         self._record: Record = {}
         widest = 4 * self._sizes.tokens * self._sizes.hidden
-        self._at_once = max(1, _PASS[torch.device(device).type] // widest)
+        self._at_once = max(1, _pass(device) // widest)
         exported = options.backend == "onnx"
         self._run = self._exported(device, dtype) if exported else self._loaded(device, dtype)
 
@@ -74,6 +74,8 @@ class VitMAEModel:
             )
 
     def _loaded(self, device: str, dtype: str) -> Run:
+        if device != "cpu" and not torch.cuda.is_available():
+            raise RunError(f"vit_mae: device {device!r}: torch finds no CUDA device; use cpu")
         kind = dtype_of(dtype)
         net = self._net(device, kind)
         mean, std = self._told.mean, self._told.std
@@ -118,9 +120,9 @@ class VitMAEModel:
         )
         return _Pooled(vit, self._layers, self._sizes.depth, self._options).eval()
 
-    def _vit(self, blocks: int) -> nn.Module:
+    def _vit(self, blocks: int) -> VisionTransformer:
         sizes = self._sizes
-        vit: nn.Module = VisionTransformer(
+        vit = VisionTransformer(
             img_size=sizes.side,
             patch_size=sizes.patch,
             embed_dim=sizes.dim,
@@ -158,9 +160,7 @@ class VitMAEModel:
     def _picture(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return picture(frames, self._sizes.side, self._options.crop)
 
-    def _noted(
-        self, matrix: FloatArray, frames: int, cells: int
-    ) -> FloatArray | Noted[FloatArray]:
+    def _noted(self, matrix: FloatArray, frames: int, cells: int) -> FloatArray | Noted[FloatArray]:
         record = dict(self._record)
         if frames != cells:
             record |= {"frames": frames, "cells": cells}
@@ -171,7 +171,7 @@ class _Pooled(nn.Module):
     """From normalised pictures ``(n, 3, side, side)`` to rows ``(n, dim)``, float32."""
 
     def __init__(
-        self, vit: nn.Module, layers: Sequence[int], depth: int, options: VitMAE
+        self, vit: VisionTransformer, layers: Sequence[int], depth: int, options: VitMAE
     ) -> None:
         super().__init__()
         self.vit = vit
@@ -193,6 +193,13 @@ class _MeanNorm(nn.LayerNorm):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return super().forward(tokens[:, 1:].mean(1, keepdim=True)).expand_as(tokens)
+
+
+def _pass(device: str) -> int:
+    kind = device.partition(":")[0]
+    if kind not in _PASS:
+        raise RunError(f"vit_mae: device {device!r}: expected cpu, cuda or cuda:N")
+    return _PASS[kind]
 
 
 def _located(checkpoint: str) -> Path:

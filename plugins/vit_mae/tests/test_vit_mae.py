@@ -7,10 +7,7 @@ of transformers: it shares neither code nor key map with timm's VisionTransforme
 from __future__ import annotations
 
 import functools
-import json
-import shutil
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +15,27 @@ import numpy as np
 import pytest
 import tiny_vit_mae as tiny
 import torch
-from mercore_vit_mae import PUBLISHED, VitMAE
-from numpy.typing import NDArray
-from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.nn import functional as F
-from torchvision import transforms
 from transformers import ViTConfig, ViTModel
+from vit_mae_cases import (
+    FINETUNED,
+    FULL,
+    PRETRAINED,
+    TUNED,
+    apart,
+    clip,
+    encode,
+    plain,
+    prepared,
+)
 
-from mercore import CheckpointError, InputError
-from mercore.components import Noted
-from mercore.errors import RegistryError, RunError
-from mercore.media import FloatArray, Frames, Text, Video
-from mercore.nn import IMAGENET_MEAN, IMAGENET_STD
-from mercore.testing import EncoderTests
-
-Write = Callable[[Path], Path]
+from mercore.errors import RegistryError
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write(tmp_path_factory.mktemp("tiny"))
-
-
-def clip(frames: int, seed: int = 0, height: int = 112, width: int = 112) -> Frames:
-    numbers = np.random.default_rng(seed)
-    small = numbers.integers(0, 256, (frames, -(-height // 8), -(-width // 8), 3), np.uint8)
-    pixels = small.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
-    return Frames(np.ascontiguousarray(pixels), np.arange(frames) / 25)
-
-
-def encode(checkpoint: Path | str, media: Frames, dtype: str = "float32", **options: Any) -> Any:
-    encoder = VitMAE(checkpoint=str(checkpoint), **options).load("cpu", dtype)
-    return encoder([{"frames": media}])[0]
-
-
-def prepared(media: Frames, shorter: int = 224) -> torch.Tensor:
-    """Return the pictures as torchvision prepares them with Pillow."""
-    bicubic = transforms.InterpolationMode.BICUBIC
-    steps = [
-        transforms.ToPILImage(),
-        transforms.Resize(shorter, interpolation=bicubic),
-        transforms.CenterCrop(224),
-        transforms.ToTensor(),
-        transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-    ]
-    return torch.stack([transforms.Compose(steps)(picture) for picture in media.pixels])
 
 
 @functools.cache
@@ -79,7 +51,8 @@ def reference() -> Any:
         layer_norm_eps=1e-6,
     )
     with tempfile.TemporaryDirectory() as name:
-        model, info = ViTModel.from_pretrained(
+        load: Any = ViTModel.from_pretrained
+        model, info = load(
             tiny.write(Path(name), decoder=False),
             config=config,
             add_pooling_layer=False,
@@ -108,15 +81,86 @@ def states(pictures: torch.Tensor) -> list[torch.Tensor]:
     return [*kept[:-1], last]
 
 
-def apart(one: FloatArray, other: torch.Tensor | FloatArray) -> float:
-    expected = np.asarray(other)
-    assert one.shape == expected.shape
-    return float(np.abs(one - expected).max())
-
-
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_it_is_transformers_vit(folder: Path, pool: Any) -> None:
     media = clip(5)
     last = states(prepared(media))[-1]
     expected = last[:, 0] if pool == "cls" else last[:, 1:].mean(1)
     assert apart(encode(folder, media, pool=pool), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+@pytest.mark.parametrize("layers", [(0,), (1,), (-2, -1), (0, 1, 2, 3), (3,), (-4, -2)])
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_layers_are_those_of_transformers(
+    folder: Path, layers: tuple[int, ...], reduce: Any, pool: Any
+) -> None:
+    media = clip(2)
+    own = encode(folder, media, layers=layers, reduce=reduce, pool=pool)
+    kept = states(prepared(media))
+    total = torch.stack([kept[layer] for layer in layers]).sum(0)
+    tokens = total / len(layers) if reduce == "mean" else total
+    assert apart(own, tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(1)) <= 1e-5
+
+
+def test_eps_is_the_originals_whatever_config_json_says(tmp_path: Path) -> None:
+    """On embeddings so small that eps matters: published config.json say 1e-12."""
+    tensors = tiny.encoder()
+    small = ("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias")
+    tensors |= {name: tensors[name] * 0.003 for name in small}
+    tiny.dump(tmp_path / "config.json", tiny.CONFIGS["transformers"])
+    save_file(tiny.transformers(tensors), tmp_path / "model.safetensors", {"format": "pt"})
+    own = encode(tmp_path, clip(2))
+    expected = {}
+    for eps in (1e-6, 1e-12):
+        config = reference().config.__class__(**reference().config.to_dict())
+        config.layer_norm_eps = eps
+        model = ViTModel.from_pretrained(tmp_path, config=config, add_pooling_layer=False)
+        with torch.inference_mode():
+            expected[eps] = model(prepared(clip(2))).last_hidden_state[:, 1:].mean(1)
+    assert apart(own, expected[1e-6]) <= 1e-5
+    assert apart(own, expected[1e-12]) > 1e-3
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_every_layout_gives_the_same(name: str, folder: Path, tmp_path: Path) -> None:
+    media = clip(2)
+    own = encode(PRETRAINED[name](tmp_path), media, heads=tiny.HEADS, layers=(-2, -1))
+    assert apart(own, encode(folder, media, layers=(-2, -1))) == 0
+
+
+@pytest.mark.parametrize("name", FINETUNED)
+def test_a_finetuned_network_norms_the_mean_of_its_patches(name: str, tmp_path: Path) -> None:
+    checkpoint = FINETUNED[name](tmp_path)
+    weight, bias = TUNED["fc_norm.weight"], TUNED["fc_norm.bias"]
+    *kept, _ = states(prepared(clip(3)))
+    model = reference()
+    with torch.inference_mode():
+        last = model.layers[-1](kept[-1])
+    mean = F.layer_norm(last[:, 1:].mean(1), (tiny.DIM,), weight, bias, eps=1e-6)
+    own = encode(checkpoint, clip(3), heads=tiny.HEADS)
+    assert apart(own, mean) <= 1e-5
+    both = encode(checkpoint, clip(3), heads=tiny.HEADS, layers=(1, -1), reduce="sum")
+    assert apart(both, mean + kept[1][:, 1:].mean(1)) <= 1e-5
+
+
+@pytest.mark.parametrize("name", FINETUNED)
+def test_a_class_token_that_was_not_trained_is_refused(name: str, tmp_path: Path) -> None:
+    checkpoint = FINETUNED[name](tmp_path)
+    with pytest.raises(RegistryError, match="last class token means nothing; use `pool: mean`"):
+        encode(checkpoint, clip(1), heads=tiny.HEADS, pool="cls")
+    kept = states(prepared(clip(2)))
+    own = encode(checkpoint, clip(2), heads=tiny.HEADS, pool="cls", layers=(-2,))
+    assert apart(own, kept[-2][:, 0]) <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("stored", ["float32", "float16"])
+def test_half_precision_is_near(folder: Path, tmp_path: Path, dtype: str, stored: str) -> None:
+    kind = getattr(torch, stored)
+    tensors = {name: tensor.to(kind) for name, tensor in tiny.transformers(FULL).items()}
+    checkpoint = plain(tensors, ".safetensors")(tmp_path)
+    exact = encode(folder, clip(3))
+    own = encode(checkpoint, clip(3), dtype, heads=tiny.HEADS)
+    assert own.dtype == np.float32
+    assert 0 < apart(own, exact) <= 0.05 * np.abs(exact).max()

@@ -183,7 +183,9 @@ def transformers(tensors: Tensors) -> Tensors:
     }
     out: Tensors = {}
     for name, tensor in tensors.items():
-        stem, _, kind = name.rpartition(".") if name.endswith(("weight", "bias")) else (name, "", "")
+        stem, _, kind = (
+            name.rpartition(".") if name.endswith(("weight", "bias")) else (name, "", "")
+        )
         end = f".{kind}" if kind else ""
         if "blocks." not in name:
             out[names[stem] + end] = tensor
@@ -225,7 +227,9 @@ def mmpretrain(tensors: Tensors) -> Tensors:
     }
     out: Tensors = {}
     for name, tensor in tensors.items():
-        stem, _, kind = name.rpartition(".") if name.endswith(("weight", "bias")) else (name, "", "")
+        stem, _, kind = (
+            name.rpartition(".") if name.endswith(("weight", "bias")) else (name, "", "")
+        )
         end = f".{kind}" if kind else ""
         if "blocks." not in name:
             out[names[stem] + end] = tensor
@@ -255,7 +259,7 @@ def sharded(folder: Path, tensors: Tensors, suffix: Literal[".safetensors", ".bi
     stem = "model" if suffix == ".safetensors" else "pytorch_model"
     names = sorted(tensors)
     halves = names[: len(names) // 2], names[len(names) // 2 :]
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, half in enumerate(halves, 1):
         shard = f"{stem}-{number:05}-of-00002{suffix}"
         part = {name: tensors[name] for name in half}

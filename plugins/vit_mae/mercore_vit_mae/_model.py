@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 
 from mercore.backends import only_float32
 from mercore.checkpoints import locate
-from mercore.components import Inputs, Noted, Record
+from mercore.components import Inputs, IntArray, Noted, Record
 from mercore.errors import InputError, RegistryError, RunError
+from mercore.machine import cores
 from mercore.media import FloatArray, Frames
 from mercore.nn import (
     Checkpoint,
@@ -44,6 +46,9 @@ _PASS: Final = {"cpu": 2**26, "cuda": 2**29}
 Run = Callable[[NDArray[np.uint8]], Tensor]
 """From pictures ``(n, side, side, 3)`` to rows ``(n, dim)``, still on the device."""
 
+Shows = tuple[Frames, IntArray]
+"""A clip, and which of its frames a picture shows."""
+
 
 class VitMAEModel:
     """The function ``VitMAE.load`` returns."""
@@ -60,6 +65,8 @@ class VitMAEModel:
         self._record: Record = {}
         widest = 4 * self._sizes.tokens * self._sizes.hidden
         self._at_once = max(1, _pass(device) // widest)
+        # Pillow lets other threads run while it resizes.
+        self._pool = ThreadPoolExecutor(cores(), "vit_mae")
         exported = options.backend == "onnx"
         self._run = self._exported(device, dtype) if exported else self._loaded(device, dtype)
 
@@ -130,13 +137,13 @@ class VitMAEModel:
             num_heads=sizes.heads,
             mlp_ratio=sizes.hidden / sizes.dim,
             num_classes=0,
-            final_norm=False,
             norm_layer=partial(nn.LayerNorm, eps=EPS),
             weight_init="skip",
         )
-        if blocks == sizes.depth:
-            norm = _MeanNorm if sizes.mean_norm else nn.LayerNorm
-            vit.norm = norm(sizes.dim, eps=EPS)
+        if blocks < sizes.depth:
+            vit.norm = nn.Identity()
+        elif sizes.mean_norm:
+            vit.norm = _MeanNorm(sizes.dim, eps=EPS)
         return vit
 
     @torch.inference_mode()
@@ -147,7 +154,7 @@ class VitMAEModel:
         todo = [(clip, frames) for clip, plan in zip(clips, plans, strict=True) for frames in plan]
         # The results stay on the device until all is under way, so that it never waits for Pillow.
         parts = [
-            self._run(np.stack([self._picture(clip.pixels[frames]) for clip, frames in some]))
+            self._run(np.stack(list(self._pool.map(self._picture, some))))
             for some in _chunks(todo, self._at_once)
         ]
         matrix = rows(torch.cat(parts)) if parts else np.empty((0, self._sizes.dim), np.float32)
@@ -157,8 +164,9 @@ class VitMAEModel:
             for clip, plan, (start, end) in zip(clips, plans, pairwise(ends), strict=True)
         ]
 
-    def _picture(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return picture(frames, self._sizes.side, self._options.crop)
+    def _picture(self, shows: Shows) -> NDArray[np.uint8]:
+        clip, frames = shows
+        return picture(clip.pixels[frames], self._sizes.side, self._options.crop)
 
     def _noted(self, matrix: FloatArray, frames: int, cells: int) -> FloatArray | Noted[FloatArray]:
         record = dict(self._record)
@@ -220,8 +228,5 @@ def _frames_of(sample: Inputs) -> Frames:
     return media
 
 
-Todo = list[tuple[Frames, NDArray[np.int64]]]
-
-
-def _chunks(todo: Todo, size: int) -> list[Todo]:
+def _chunks(todo: Sequence[Shows], size: int) -> list[Sequence[Shows]]:
     return [todo[start : start + size] for start in range(0, len(todo), size)]

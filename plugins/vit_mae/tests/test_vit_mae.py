@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import tiny_vit_mae as tiny
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
-from transformers import ViTConfig, ViTModel
+from transformers import ViTConfig, ViTMAEForPreTraining, ViTModel
 from vit_mae_cases import (
     FINETUNED,
     FULL,
@@ -31,6 +32,7 @@ from vit_mae_cases import (
 )
 
 from mercore.errors import RegistryError
+from mercore_vit_mae._layouts import _HEADS
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,20 @@ def states(pictures: torch.Tensor) -> list[torch.Tensor]:
     for hook in hooks:
         hook.remove()
     return [*kept[:-1], last]
+
+
+def test_the_tiny_checkpoint_is_in_the_layout_of_transformers(folder: Path) -> None:
+    load: Any = ViTMAEForPreTraining.from_pretrained
+    _, info = load(folder, output_loading_info=True)
+    assert not any(info.values())
+
+
+def test_usual_sizes_are_timms() -> None:
+    names = ["tiny_patch16", "small_patch16", "base_patch16", "large_patch16", "huge_patch14"]
+    with torch.device("meta"):
+        models: list[Any] = [timm.create_model(f"vit_{name}_224") for name in names]
+    heads = {(m.embed_dim, len(m.blocks)): m.blocks[0].attn.num_heads for m in models}
+    assert heads == _HEADS
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])

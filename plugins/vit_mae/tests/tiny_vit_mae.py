@@ -50,6 +50,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "layer_norm_eps": 1e-12,  # as published; the original and its training have 1e-6
         "decoder_hidden_size": WIDER,
         "decoder_num_hidden_layers": BLOCKS,
+        "decoder_num_attention_heads": 2,
+        "decoder_intermediate_size": 4 * WIDER,
         "mask_ratio": 0.75,
     },
 }

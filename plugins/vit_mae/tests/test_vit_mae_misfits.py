@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,6 @@ def test_a_missing_shard_and_missing_weights_are_named(tmp_path: Path) -> None:
 
 def test_a_file_that_could_run_code_is_refused(tmp_path: Path) -> None:
     """As facebook's fine-tuning saves it, its arguments and all."""
-    checkpoint = wrapped(TUNED, args=Path("somewhere"))(tmp_path)
+    checkpoint = wrapped(TUNED, args=Namespace(lr=1e-3))(tmp_path)
     with pytest.raises(CheckpointError, match="reading it could run code"):
         encode(checkpoint, clip(1))

@@ -3,7 +3,8 @@
     python benchmarks/store.py [--folder DIR] [--repeat 3] [--scale 1.0]
 
 Prints the medians of `repeat` interleaved rounds: seconds, then how often the time of the .npy
-files (writing) or of a copied memory map (reading) that is. Vectors are 20,000 x 1024 float32;
+files (writing) or of a copied memory map (reading) that is, in each round; maps and store are read
+in turns, since what it costs to get new memory changes. Vectors are 20,000 x 1024 float32;
 sequences are 1,000 of about 200 x 1024 float16; both are committed in batches of 32, with fsync,
 while the .npy files are written without, and each twentieth with it ("synced").
 Entries are those of 115,595 samples, read by a collection that was just opened. Files are in the
@@ -30,6 +31,8 @@ from numpy.typing import NDArray
 from mercore.store import Collection, Row, Store
 
 BATCH = 32
+READS = 3
+"""How often all is read in a round."""
 SAMPLES = 115_595  # the unlabelled clips of MER2024
 Arrays = Sequence[NDArray[Any]]
 Times = dict[str, list[float]]
@@ -81,41 +84,51 @@ def compare(times: Times, folder: Path, arrays: Arrays) -> None:
     ids = [str(number) for number in range(len(arrays))]
     ends = np.cumsum([0, *map(len, arrays)]).tolist()
     some = np.random.default_rng(0).integers(0, len(arrays), 32).tolist()
-    for _ in range(3):
-        read_plain(times, folder, ids, ends, some)
-    read(times, "segments", folder, ids, some)
+    for _ in range(READS):
+        read_mapped(times, ".npy", folder, ends, some)
+        read_saved(times, folder, ids, some)
+    for _ in range(READS):
+        read_mapped(times, "segments", folder, ends, some)
+        read_stored(times, "segments", folder, ids, some)
     with timed(times, "compact"):
         opened(folder).compact()
-    read(times, "base", folder, ids, some)
+    for _ in range(READS):
+        read_mapped(times, "base", folder, ends, some)
+        read_stored(times, "base", folder, ids, some)
 
 
-def read_plain(
-    times: Times, folder: Path, ids: Sequence[str], ends: Sequence[int], some: Sequence[int]
+def read_mapped(
+    times: Times, beside: str, folder: Path, ends: Sequence[int], some: Sequence[int]
 ) -> None:
-    """Time reading from the memory map and from the .npy files."""
-    with timed(times, "read all, memmap"):
+    """Time reading from the memory map, just before something else is."""
+    with timed(times, f"read all, memmap before {beside}"):
         mapped = np.load(folder / "all.npy", mmap_mode="r")
         np.array(mapped)
+    with timed(times, f"read 32, memmap before {beside}"):
+        [np.array(mapped[ends[n] : ends[n + 1]]) for n in some]
+
+
+def read_saved(times: Times, folder: Path, ids: Sequence[str], some: Sequence[int]) -> None:
+    """Time reading from the .npy files."""
     with timed(times, "read all, .npy"):
         [np.load(folder / "npy" / f"{id}.npy") for id in ids]
-    with timed(times, "read 32, memmap"):
-        [np.array(mapped[ends[n] : ends[n + 1]]) for n in some]
     with timed(times, "read 32, .npy"):
         [np.load(folder / "npy" / f"{n}.npy") for n in some]
 
 
-def read(times: Times, what: str, folder: Path, ids: Sequence[str], some: Sequence[int]) -> None:
+def read_stored(
+    times: Times, what: str, folder: Path, ids: Sequence[str], some: Sequence[int]
+) -> None:
     """Time reading from the store, which must know its samples as any run does before."""
-    for _ in range(3):
-        collection = opened(folder)
-        with timed(times, f"open, {what}"):
-            found = collection.entries()
-        vectors = all(entry.length == 1 for entry in found.values())
-        get = collection.matrix if vectors else collection.sequences
-        with timed(times, f"read all, {what}"):
-            get(ids)
-        with timed(times, f"read 32, {what}"):
-            get([ids[n] for n in some])
+    collection = opened(folder)
+    with timed(times, f"open, {what}"):
+        found = collection.entries()
+    vectors = all(entry.length == 1 for entry in found.values())
+    get = collection.matrix if vectors else collection.sequences
+    with timed(times, f"read all, {what}"):
+        get(ids)
+    with timed(times, f"read 32, {what}"):
+        get([ids[n] for n in some])
 
 
 def entries(times: Times, folder: Path, samples: int) -> None:
@@ -140,14 +153,15 @@ def entries(times: Times, folder: Path, samples: int) -> None:
 
 
 def table(title: str, times: Times) -> None:
-    """Print the medians, each against its yardstick."""
+    """Print the medians, of the seconds and of the ratios to the yardstick beside each."""
     print(f"\n{title}")
     for what, seconds in times.items():
-        median = statistics.median(seconds)
-        yard = ".npy" if what.startswith("write") else "memmap"
-        base = times.get(f"{what.partition(',')[0]}, {yard}")
-        ratio = f"{median / statistics.median(base):8.2f} x {yard}" if base else ""
-        print(f"  {what:26} {median:9.4f} s {ratio}")
+        action, _, kind = what.partition(", ")
+        yard = ".npy" if action == "write" else f"memmap before {kind}"
+        pairs = zip(seconds, times.get(f"{action}, {yard}", ()), strict=False)
+        ratios = [one / other for one, other in pairs]
+        ratio = f"{statistics.median(ratios):8.2f} x {yard.split()[0]}" if ratios else ""
+        print(f"  {what:32} {statistics.median(seconds):9.4f} s {ratio}")
 
 
 def main() -> None:

@@ -11,6 +11,9 @@ import pytest
 # The toy plugin is found through its dist-info like any installed distribution.
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
 
+# The pages name hub ids; tests/test_hubs.py has a hub of its own.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 from places import KEYS, Folder, Place, Prefix, Server, moto
 
 

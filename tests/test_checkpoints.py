@@ -71,8 +71,10 @@ def test_both_ends_of_a_large_file_count(tmp_path: Path) -> None:
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"there is no checkpoint at '.*gone'"):
         identity(tmp_path / "gone")
-    with pytest.raises(CheckpointError, match="expected an existing path or a hub id"):
-        locate("./gone", wanted=["*.bin"])
+    with pytest.raises(CheckpointError, match="expected an existing path, or a hub id"):
+        identity("./gone")
+    with pytest.raises(CheckpointError, match=r"a file or folder with 'a.json', '\*.b' or 'c.d'"):
+        locate("./gone", wanted=["a.json", ("*.b", "c.d")])
 
 
 def test_a_folder_without_a_wanted_file_names_it(tmp_path: Path) -> None:
@@ -80,6 +82,22 @@ def test_a_folder_without_a_wanted_file_names_it(tmp_path: Path) -> None:
     assert locate(str(folder), wanted=["config.json", "*.safetensors"]) == folder
     with pytest.raises(CheckpointError, match=r"has no file 'model.bin' and no file '.*.model'"):
         locate(folder, wanted=["config.json", "model.bin", "*.model"])
+
+
+def test_one_alternative_is_enough_and_all_are_named(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "a")
+    assert locate(folder, wanted=[("*.bin", "*.safetensors"), "tokens/*.txt"]) == folder
+    with pytest.raises(CheckpointError) as caught:
+        locate(folder, wanted=["config.json", ("*.bin", "*.pth")])
+    assert str(caught.value) == (
+        f"{str(folder)!r} has no file '*.bin' or '*.pth'; expected a folder with 'config.json', "
+        "'*.bin' or '*.pth'"
+    )
+
+
+def test_a_file_is_returned_as_it_is(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "a") / "model.safetensors"
+    assert locate(str(file), wanted=["config.json"]) == file
 
 
 def test_an_existing_path_wins_over_a_hub_id(
@@ -115,5 +133,5 @@ def test_a_cached_hub_id_is_found_without_the_network(hub_cache: Path) -> None:
 
 @pytest.mark.usefixtures("hub_cache")
 def test_a_hub_id_that_cannot_be_fetched_says_what_to_do() -> None:
-    with pytest.raises(CheckpointError, match=r"cannot fetch checkpoint 'owner/name'.*folder"):
+    with pytest.raises(CheckpointError, match=r"cannot be fetched.*HF_HUB_OFFLINE.*folder"):
         locate("owner/name", wanted=["config.json"])

@@ -58,11 +58,23 @@ def test_hidden_states_are_those_of_the_layers(
     for seed in range(2):  # a run leaves nothing to the next
         x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(seed))
         stack(x)
-        wanted = torch.stack([stack.states(x)[layer] for layer in layers])
-        hidden.take()  # of the lines above, which run the hooks as well
+        states = stack.states(x)
+        wanted = torch.stack([states[layer] for layer in layers])
         stack(x)
         expected = wanted.mean(0) if reduce == "mean" else wanted.sum(0)
         assert torch.allclose(hidden.take(), expected, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_a_run_that_ended_in_the_middle_leaves_nothing_to_the_next() -> None:
+    stack = Stack().eval()
+    hidden = HiddenStates(stack.blocks, (1, 3), "sum", depth=4)
+    broken = stack.blocks[2].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stack(torch.ones(1, 7, 3))
+    broken.remove()
+    states = stack.states(torch.ones(1, 2, 3))
+    assert torch.equal(hidden.take(), states[1] + states[3])
 
 
 def test_hidden_states_are_added_up_in_float32() -> None:

@@ -256,7 +256,7 @@ def test_each_shard_ends_with_the_index_of_the_page(store: Store) -> None:
 
 def test_the_page_names_every_file_and_every_key(store: Store) -> None:
     collection = kept(store, "float32", (2,))
-    for number in range(64):
+    for number in range(512):
         collection.commit([Row(str(number), np.ones((1, 2), np.float32))])
     collection.note({"samples": 3})
     collection.mark()
@@ -272,17 +272,23 @@ def test_the_page_names_every_file_and_every_key(store: Store) -> None:
     assert [p for p in patterns if not any(re.fullmatch(patterns[p], name) for name in names)] == []
 
     folder = Path(store.path) / collection.identity.folder
-    (index,) = folder.glob("idx/*.json")
-    segments = json.loads(index.read_bytes())["segments"]
-    assert len(segments) == 64
-    for key, noted in segments.items():
-        if (folder / "seg" / key).exists():  # two of them were compacted
-            assert noted == attributes(folder / "seg" / key)
-            assert set(noted) == noted_in("segment")
+    indexed = {
+        path.name: json.loads(path.read_bytes())["segments"] for path in folder.glob("idx/*.json")
+    }
+    assert sorted(map(len, indexed.values())) == [64] * 8 + [512]
+    for name, segments in indexed.items():
+        assert name.endswith(".512.json") == (len(segments) == 512)
+        assert max(segments) < name
+        for key, noted in segments.items():
+            if (folder / "seg" / key).exists():  # two of them were compacted
+                assert noted == attributes(folder / "seg" / key)
+                assert set(noted) == noted_in("segment")
     (whole,) = folder.glob("base/[0-9]*")
     assert set(attributes(whole)) == noted_in("base")
     assert attributes(Path(store.path)) == {"kind": "store", "format": 1}
     assert set(attributes(folder)) == {"kind", "created", "header"}
+    collection.compact()
+    assert not list(folder.glob("idx/*"))
 
 
 def test_streams_headers_and_fingerprints_are_those_of_the_page(

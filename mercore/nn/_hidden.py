@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -50,12 +50,13 @@ class HiddenStates:
         self._total: torch.Tensor | None = None
         self._scale = 1.0 if reduce == "sum" else 1 / len(layers)
         for layer in layers:
+            # The lowest starts anew: a run before may have ended in the middle, out of memory.
+            add = self._start if layer == min(layers) else self._add
             if layer == 0:
-                blocks[0].register_forward_pre_hook(self._before)
-            elif layer == depth and final is not None:
-                final.register_forward_hook(self._after)
-            else:
-                blocks[layer - 1].register_forward_hook(self._after)
+                blocks[0].register_forward_pre_hook(lambda _, inputs, add=add: add(inputs[0]))
+                continue
+            block = final if layer == depth and final is not None else blocks[layer - 1]
+            block.register_forward_hook(lambda _, _inputs, output, add=add: add(output))
 
     def take(self) -> torch.Tensor:
         """Return the reduced hidden states of the last run, ``(batch, frames, dim)`` float32."""
@@ -63,12 +64,15 @@ class HiddenStates:
         assert total is not None, "the model did not run"
         return total * self._scale
 
-    def _before(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._add(inputs[0])
+    def _start(self, state: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        # Copied: what runs next may change it in place.
+        self._total = _tensor(state).float().clone()
 
-    def _after(self, _module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        self._add(output[0] if isinstance(output, tuple) else output)
+    def _add(self, state: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        assert self._total is not None
+        self._total = self._total + _tensor(state).float()
 
-    def _add(self, state: torch.Tensor) -> None:
-        # Copied where it is the first: what runs next may change it in place.
-        self._total = state.float().clone() if self._total is None else self._total + state.float()
+
+def _tensor(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Return the hidden states; some blocks give more beside them."""
+    return output[0] if isinstance(output, tuple) else output

@@ -22,6 +22,10 @@ from mercore.store._parts import Part, Row, RowType, crc32c, row_type
 
 INDEXED_COMMITS = 64
 """Commits a writer makes before it writes their attributes once more into one idx object."""
+WIDE_COMMITS = 8 * INDEXED_COMMITS
+"""Commits before it does so again, into one object that is read in place of eight."""
+WIDE = f".{WIDE_COMMITS}.json"
+"""How the name of such an object ends."""
 
 
 class CommitKeys:
@@ -58,6 +62,7 @@ class SegmentWriter:
         self._files = files
         self._keys = keys
         self._unindexed: dict[str, Document] = {}
+        self._unindexed_wide: dict[str, Document] = {}
 
     def write(self, rows: Sequence[Row], expected: RowType | None, after: str) -> Part:
         """Return the part the rows have become, durably; its key is later than `after`."""
@@ -71,11 +76,21 @@ class SegmentWriter:
             _check_notes(rows, self._files.named(""))
             raise
         self._files.put(contents)
-        self._unindexed[key] = attributes
+        self._index(key, attributes)
+        return segment(key, attributes)
+
+    def _index(self, key: str, attributes: Document) -> None:
+        """Remember what a segment holds, and put the idx objects that are full with it."""
+        self._unindexed[key] = self._unindexed_wide[key] = attributes
         if len(self._unindexed) >= INDEXED_COMMITS:
             full, self._unindexed = self._unindexed, {}
-            self._files.put({f"idx/{self._keys.next()}.json": [encoded({"segments": full})]})
-        return segment(key, attributes)
+            self._put_index(".json", full)
+        if len(self._unindexed_wide) >= WIDE_COMMITS:
+            full, self._unindexed_wide = self._unindexed_wide, {}
+            self._put_index(WIDE, full)
+
+    def _put_index(self, ending: str, segments: Document) -> None:
+        self._files.put({f"idx/{self._keys.next()}{ending}": [encoded({"segments": segments})]})
 
 
 def segment(key: str, attributes: Mapping[str, Any]) -> Part:

@@ -85,6 +85,10 @@ class Store:
         """Return the collection, made with this header unless it is there already."""
         folder = _folder(group, name, fingerprint)
         encoded(header)  # before anything is written
+        found = self.collection(group, name, fingerprint)
+        # A removal that was broken off may have left no more than what was found.
+        if found and {"seg", "base"} <= set(self._files.list(folder)):
+            return found
         created = datetime.now(UTC).isoformat(timespec="milliseconds")
         noted: dict[str, JsonValue] = {"kind": "collection", "created": created}
         noted["header"] = dict(header)

@@ -5,7 +5,7 @@
     features/hubert@<fingerprint>/
       zarr.json                            group: the header
       seg/<key>/{c.0.0, zarr.json}         the rows of one commit; zarr.json is written last
-      idx/<key>.json                       64 commits' attributes once more: a cache
+      idx/<key>.json, idx/<key>.512.json   so many (64) commits' attributes once more: a cache
       base/<generation>-<random>/          data, offsets and ids of all that is compacted
       gen/<generation>.json                which base to read, and which segments are in it
       notes/<key>.json, marks/<key>.json   small logs
@@ -28,7 +28,7 @@ from mercore.store._base import Pointer, newest_generation, read_base, read_poin
 from mercore.store._documents import Document, decoded
 from mercore.store._files import Bytes, Files, Span
 from mercore.store._parts import Array, Entries, Part, Pieces, RowType
-from mercore.store._segments import read_segment, segment, segment_keys
+from mercore.store._segments import WIDE, read_segment, segment, segment_keys
 
 ATTEMPTS = 20
 """How often a view is read anew because a compaction changed it meanwhile."""
@@ -167,11 +167,12 @@ def _indexed(files: Files, keys: Sequence[str]) -> dict[str, Part]:
     """Return segments out of the idx objects, which a writer makes of its earlier commits."""
     names = defaultdict(list)
     for name in files.list("idx") if keys else []:
-        names[_writer(name)].append(name)
+        names[name.endswith(WIDE), _writer(name)].append(name)
     wanted = set()
     for key in keys:
-        later = names[_writer(key)]
-        wanted.update(later[bisect(later, key) :][:1])
+        both = [names[wide, _writer(key)] for wide in (True, False)]
+        later = [each[bisect(each, key)] for each in both if each and each[-1] > key]
+        wanted.update(later[:1])
     found = {}
     for segments in files.each(partial(_index, files), sorted(wanted)):
         found.update({key: segment(key, noted) for key, noted in segments.items()})

@@ -42,7 +42,12 @@ class PackagedWeights:
         """Return the folder of `checkpoint`: these weights, or another path or hub id."""
         if checkpoint == PACKAGED:
             return self.path()
-        return locate(checkpoint, wanted=wanted, useful=useful)
+        path = locate(checkpoint, wanted=wanted, useful=useful)
+        if not path.is_dir():
+            raise CheckpointError(
+                f"{checkpoint!r} is a file; expected a folder with {', '.join(map(repr, wanted))}"
+            )
+        return path
 
     def identity_of(self, checkpoint: str) -> str:
         """Return what identifies `checkpoint`: these weights, or another path or hub id."""

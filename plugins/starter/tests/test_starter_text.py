@@ -153,6 +153,12 @@ def test_a_folder_without_a_tokenizer_is_refused(tiny: Path) -> None:
         MiniLM(checkpoint=str(tiny)).load("cpu", "float32")
 
 
+def test_a_single_file_is_refused(tiny: Path) -> None:
+    file = tiny / "model.safetensors"
+    with pytest.raises(CheckpointError, match=r"is a file; expected a folder with 'config.json'"):
+        MiniLM(checkpoint=str(file)).load("cpu", "float32")
+
+
 def test_another_kind_of_model_is_refused(tiny: Path) -> None:
     GPT2Config().save_pretrained(tiny)
     with pytest.raises(CheckpointError, match="is a 'gpt2' model; minilm reads bert, roberta"):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -38,6 +37,7 @@ from mercore_vit_mae._config import CONFIG, PREPROCESSOR, told
 from mercore_vit_mae._layouts import layout_of, rules_of, sizes_of
 from mercore_vit_mae._pictures import picture, shown
 
+WANTED: Final = [("*.safetensors", "*.bin", "*.pth", "*.pt")]
 USEFUL: Final = (CONFIG, PREPROCESSOR, "*.index.json")
 EPS: Final = 1e-6  # of every layer norm, in training as here
 # What the widest activation of one pass may take: more pictures at once are not faster.
@@ -54,7 +54,7 @@ class VitMAEModel:
     """The function ``VitMAE.load`` returns."""
 
     def __init__(self, options: VitMAE, device: str, dtype: str) -> None:
-        path = _located(options.checkpoint)
+        path = locate(options.checkpoint, wanted=WANTED, useful=USEFUL)
         self._options = options
         self._checkpoint = Checkpoint(path)
         self._layout = layout_of(self._checkpoint)
@@ -208,13 +208,6 @@ def _pass(device: str) -> int:
     if kind not in _PASS:
         raise RunError(f"vit_mae: device {device!r}: expected cpu, cuda or cuda:N")
     return _PASS[kind]
-
-
-def _located(checkpoint: str) -> Path:
-    path = Path(checkpoint).expanduser()
-    if path.exists():
-        return path
-    return locate(checkpoint, wanted=[CONFIG, "*.safetensors"], useful=USEFUL)
 
 
 def _frames_of(sample: Inputs) -> Frames:

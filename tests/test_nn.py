@@ -112,7 +112,11 @@ def test_arrays_go_there_and_back() -> None:
     assert np.array_equal(rows(moved(array, "cpu").to(torch.bfloat16)), array)
 
 
-@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (112, 112), (224, 224), (37, 91)])
+SHAPES = [(300, 400), (400, 300), (112, 112), (224, 224), (37, 91)]
+ODD_SHAPES = [(55, 55), (55, 110), (58, 58), (116, 100)]  # of which rounding loses a pixel
+
+
+@pytest.mark.parametrize("shape", SHAPES + ODD_SHAPES)
 @pytest.mark.parametrize("shorter", [None, 248])
 def test_pictures_are_resized_as_torchvision_does(
     shape: tuple[int, int], shorter: int | None

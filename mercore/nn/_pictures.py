@@ -24,10 +24,9 @@ def resized(
     from the centre. `pixels` is ``(frames, height, width, 3)``, RGB.
     """
     height, width = pixels.shape[1:3]
-    scale = (shorter or size) / min(height, width)
-    # Rounded down, as torchvision and transformers do.
-    wide, high = max(size, int(width * scale)), max(size, int(height * scale))
-    left, top = (wide - size) // 2, (high - size) // 2
+    # Rounded down, as torchvision and transformers do; in whole numbers, which keep 56 * 224 / 56.
+    high, wide = ((shorter or size) * side // min(height, width) for side in (height, width))
+    left, top = round((wide - size) / 2), round((high - size) / 2)  # as torchvision and timm
     out = np.empty((len(pixels), size, size, 3), np.uint8)
     for index, picture in enumerate(pixels):
         image = Image.fromarray(picture)

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 def hidden_states(
     config: Mapping[str, Any], weights: Mapping[str, torch.Tensor], ids: Sequence[int]
 ) -> list[Array]:
-    """Return hidden state 0 (the embedding) to the last, which is normed: ``(tokens, dim)`` each."""
+    """Return hidden states 0 (embedding) to the last, which is normed: ``(tokens, dim)``."""
     arrays = {name: tensor.double().numpy() for name, tensor in weights.items()}
     state = arrays["model.embed_tokens.weight"][list(ids)]
     states = [state]

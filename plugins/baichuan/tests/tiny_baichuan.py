@@ -104,14 +104,14 @@ def weights_of(
     weights = {"model.embed_tokens.weight": matrix(rows, wide) * wide**0.5}
     for block in range(config["num_hidden_layers"]):
         at = f"model.layers.{block}"
-        weights[f"{at}.self_attn.W_pack.weight"] = 2 * matrix(3 * wide, wide)
-        weights[f"{at}.self_attn.o_proj.weight"] = matrix(wide, wide)
+        weights[f"{at}.self_attn.W_pack.weight"] = matrix(3 * wide, wide)
+        weights[f"{at}.self_attn.o_proj.weight"] = matrix(wide, wide) / 2
         if config["architectures"] == ["BaiChuanForCausalLM"]:  # Baichuan-7B alone saved it
             half = torch.arange(0, wide // config["num_attention_heads"], 2).float()
             frequencies = 10_000 ** (-half / (2 * len(half)))
             weights[f"{at}.self_attn.rotary_emb.inv_freq"] = frequencies
         weights[f"{at}.mlp.gate_proj.weight"] = matrix(inner, wide)
-        weights[f"{at}.mlp.down_proj.weight"] = matrix(wide, inner)
+        weights[f"{at}.mlp.down_proj.weight"] = matrix(wide, inner) / 2
         weights[f"{at}.mlp.up_proj.weight"] = matrix(inner, wide)
         weights[f"{at}.input_layernorm.weight"] = norm()
         weights[f"{at}.post_attention_layernorm.weight"] = norm()

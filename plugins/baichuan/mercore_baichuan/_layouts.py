@@ -101,10 +101,10 @@ def _check(file: Path, sizes: Sizes) -> None:
             f"{file}: has neither 'max_position_embeddings' (7B) nor 'model_max_length' (13B), so "
             "its position scheme is unknown; fetch the file again"
         )
-    if sizes.hidden_size % sizes.num_attention_heads:
+    if sizes.hidden_size % (2 * sizes.num_attention_heads):
         raise CheckpointError(
-            f"{file}: 'hidden_size' {sizes.hidden_size} is no multiple of 'num_attention_heads' "
-            f"{sizes.num_attention_heads}; fetch the file again"
+            f"{file}: 'hidden_size' {sizes.hidden_size} does not give each of the "
+            f"{sizes.num_attention_heads} heads an even part; fetch the file again"
         )
     told = "7B" if sizes.rotary else "13B"
     published = _PUBLISHED.get(sizes.hidden_size, told)

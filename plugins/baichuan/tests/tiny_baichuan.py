@@ -48,13 +48,18 @@ def write(
 
     Heads are 5 for 13B, so that they are no power of two, as the published 40 are none.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     config = config_of(size, version) | changes
+    write_rest(folder, config)
+    save(folder, weights_of(config, dtype, seed), layout, shards)
+    return folder
+
+
+def write_rest(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write all files but the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     (folder / "generation_config.json").write_text(json.dumps(CHAT, indent=2))
     (folder / "tokenizer.model").write_bytes(tokenizer())
-    save(folder, weights_of(config, dtype, seed), layout, shards)
-    return folder
 
 
 def config_of(size: Size, version: Literal[1, 2] = 1) -> dict[str, Any]:

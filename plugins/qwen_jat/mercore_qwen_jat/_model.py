@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -142,13 +143,7 @@ class QwenJATModel:
     def _fixed(self) -> tuple[list[int], list[int], list[int]]:
         """Return what stands before the audio span, between it and the transcript, and last."""
         options, marked = self._options, self._tokens.marked
-        prompt = marked(options.prompt)
-        for token in self._layout.span:
-            if self._number(token) in prompt:
-                raise RegistryError(
-                    f"qwen_jat: option 'prompt' has the token {token!r}; the audio stands before "
-                    "the transcript by itself, so leave it out"
-                )
+        prompt = self._prompt()
         chat = options.template == "chat"
         head = marked(_SYSTEM + self._layout.heading) if chat else []
         joint = marked("\n") if chat else []
@@ -161,6 +156,22 @@ class QwenJATModel:
                 f"30 s of audio; the checkpoint reads {self._layout.longest} in all"
             )
         return head, joint, tail
+
+    def _prompt(self) -> list[int]:
+        """Return the prompt's tokens; raises RegistryError for special ones that cannot be."""
+        prompt = self._options.prompt
+        for token in (*re.findall(r"<\|[^\s<|>]+\|>", prompt), *self._layout.span):
+            if self._tokens.number(token) is None:
+                raise RegistryError(
+                    f"qwen_jat: option 'prompt' has {token!r}, which is no special token of the "
+                    "checkpoint; use one that is, or words"
+                )
+            if token in self._layout.span and token in prompt:
+                raise RegistryError(
+                    f"qwen_jat: option 'prompt' has the token {token!r}; the audio stands before "
+                    "the transcript by itself, so leave it out"
+                )
+        return self._tokens.marked(prompt)
 
     def _number(self, token: str) -> int:
         number = self._tokens.number(token)

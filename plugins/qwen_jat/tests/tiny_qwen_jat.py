@@ -122,7 +122,7 @@ def write(
     suffix: Literal[".safetensors", ".bin"] = ".safetensors",
     dtype: torch.dtype = torch.float32,
 ) -> Path:
-    """Write the checkpoint into the folder, and return it."""
+    """Write the checkpoint into the folder, and return it; with 0 shards all but the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     config = config or CONFIGS[layout]
     write_json(folder / "config.json", config)
@@ -130,8 +130,9 @@ def write(
         write_tiktoken(folder / "qwen.tiktoken")
     else:
         write_tokenizer(folder / "tokenizer.json")
-    weights = published(layout, config)
-    save(folder, {name: value.to(dtype) for name, value in weights.items()}, shards, suffix)
+    if shards:
+        weights = published(layout, config)
+        save(folder, {name: value.to(dtype) for name, value in weights.items()}, shards, suffix)
     return folder
 
 

@@ -151,6 +151,21 @@ def test_a_batch_gives_what_single_texts_give(size: tiny_baichuan.Size) -> None:
         np.testing.assert_allclose(values(together), values(alone), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "shape"), [("7b", None), ("13b", (1, 5, 14, 14))])
+def test_padding_needs_no_mask(size: tiny_baichuan.Size, shape: tuple[int, ...] | None) -> None:
+    # Without one, torch takes its causal kernels; the bias of 13B is one for the whole batch.
+    model = BaichuanModel(Baichuan(checkpoint=str(tiny(size))), "cpu", "float32")
+    seen: list[object] = []
+
+    def look(_block: object, _inputs: object, given: dict[str, Any]) -> None:
+        mask = given["attention_mask"]
+        seen.append(None if mask is None else tuple(mask.shape))
+
+    model._model.layers[0].register_forward_pre_hook(look, with_kwargs=True)
+    model([{"text": Text(text)} for text in (TEXTS[0], TEXTS[3], "雨")])
+    assert seen == [shape]
+
+
 def test_runs_hold_lines_of_like_length() -> None:
     lengths = [3, 9, 1, 0, 4, 20, 2]
     lines = [Line([1] * length, 0, length, length) for length in lengths]

@@ -1,159 +1,207 @@
-"""Extraction with mercore against the loop that MERTools runs: one clip at a time, one .npy each.
+"""How fast encoders are beside the loop that MERTools uses, on a CPU.
 
-    python benchmarks/encoders.py [--clips 16] [--rounds 3] [--model hubert vit]
+    python benchmarks/encoders.py [hubert] [vit] [--clips 24] [--rounds 5]
 
-HuBERT-base reads sound of 1 to 8 s, ViT-B frames of clips of as many; both are of real size with
-random weights, written in the published layout. The loop is torch in float32; what mercore runs
-in its place are rows. Each run is a process of its own, which prints the seconds of its work
-without loading; rounds are interleaved, and ratios are medians of the rounds' ratios. The error is
-the largest difference of the clips' pooled features from the loop's, as a share of the largest
-value. All use the same number of threads (OMP_NUM_THREADS, or the machine's cores).
+The network has its published size and random weights; the clips have mixed lengths. The loop takes
+one file after the other: it decodes, encodes in float32 by transformers with all hidden states,
+sums the last four layers, and saves the mean over time as .npy. It is written anew here, from a
+description. The other rows are extractions by mercore, from file to store: a new store a round.
+Each row is a process of its own, loaded once or, by mercore, once a round; loading is not counted.
+The rounds are interleaved, so that all rows see the same machine, and a ratio is the median over
+the rounds. Errors are the largest difference from the loop's features as a share of their largest
+value. Peak memory is that of the row's whole process, loading included.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
-import statistics
+import resource
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
-from typing import Any
+from time import perf_counter
+from typing import IO, Any, Final
 
 import numpy as np
-import torch
-from _encoder_models import MODELS, Model
-from numpy.typing import NDArray
 
-from mercore.machine import Machine, cores
+from mercore.dataset import read_dataset
+from mercore.machine import Machine
+from mercore.manifest import Manifest
 from mercore.project import Project
-from mercore.store import Store
 
-CLASSES = "classes: [happy, sad]\nfeatures:\n"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way to extract with mercore."""
-
-    name: str
-    target: float
-    """How many times the loop's speed is aimed at."""
-    options: str = ""
-    """What stands under ``with:`` beside the checkpoint."""
-    dtype: str = "float32"
-
-
-ROWS = (
-    Row("torch float32", 1.05),
-    Row("onnx float32", 1.5, "backend: onnx"),
-    Row("torch bfloat16", 1.9, dtype="bfloat16"),
-    Row("onnx int8", 2.4, "backend: onnx, int8: true"),
-)
+SUBJECTS: Final = ("hubert", "vit")
+"""Each has a module ``_<subject>.py`` beside this one."""
+LOOP: Final = "loop"
+ROWS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "torch float32": ("float32", {}),
+    "torch bfloat16": ("bfloat16", {}),
+    "ONNX float32": ("float32", {"backend": "onnx"}),
+    "ONNX int8": ("float32", {"backend": "onnx", "int8": True}),
+}
+"""What dtype and options are added to those of the subject."""
+THREADS: Final = "2"
+CLASSES: Final = ("one", "two")
 
 
 def main() -> None:
-    """Print a table a model, or be one run of it."""
+    """Print a row a way of encoding."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", nargs="*", choices=MODELS, default=[*MODELS])
-    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)  # model, row or loop, folder
-    options = parser.parse_args()
-    if options.run:
-        model, what, folder = options.run
-        print(json.dumps(run(MODELS[model], what, Path(folder))))
+    parser.add_argument("subjects", nargs="*", help=f"of {', '.join(SUBJECTS)}; all of them")
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.row:
+        serve(given.subjects[0], given.row, given.folder)
         return
-    for name in options.model:
+    for subject in given.subjects or SUBJECTS:
         with TemporaryDirectory() as folder:
-            MODELS[name].prepare(Path(folder), options.clips)
-            table(name, Path(folder), options.rounds)
+            prepare(subject, Path(folder), given.clips)
+            show(subject, Path(folder), given.rounds)
 
 
-def table(name: str, folder: Path, rounds: int) -> None:
-    """Run the loop and each row in turns, and print what came of it."""
-    names = ["loop", *(row.name for row in ROWS)]
-    for row in ROWS[1::2]:
-        child(name, row.name, folder)  # exports, once
-    runs = [{what: child(name, what, folder) for what in names} for _ in range(rounds)]
-    expected = vectors(folder, "loop")
-    print(f"\n{name}: {len(expected)} clips, {runs[0]['loop']['amount']}, {cores()} threads")
-    print("| | s | times the loop | target | error | peak MiB |\n|---|---|---|---|---|---|")
-    for what in names:
-        seconds = statistics.median(each[what]["seconds"] for each in runs)
-        ratio = statistics.median(each["loop"]["seconds"] / each[what]["seconds"] for each in runs)
-        target = next((f"{row.target:g}" for row in ROWS if row.name == what), "")
-        error = np.abs(vectors(folder, what) - expected).max() / np.abs(expected).max()
-        peak = max(each[what]["peak"] for each in runs)
-        print(f"| {what} | {seconds:.2f} | {ratio:.2f} | {target} | {error:.1e} | {peak:.0f} |")
+def prepare(name: str, folder: Path, clips: int) -> None:
+    """Write the checkpoint, the clips, their manifest, and a registry a row."""
+    subject = importlib.import_module(f"_{name}")
+    subject.checkpoint(folder / "checkpoint")
+    lines = [f"id,split,{subject.COLUMN}"]
+    (folder / "clips").mkdir()
+    for number in range(clips):
+        path = subject.clip(folder / "clips" / f"{number:04d}", number, clips)
+        lines.append(f"{path.stem},unlabelled,clips/{path.name}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    for row, (dtype, own) in ROWS.items():
+        options = {"checkpoint": str(folder / "checkpoint"), **subject.OPTIONS, **own}
+        feature = subject.REGISTRY.format(dtype=dtype, options=json.dumps(options))
+        (folder / f"{row}.yaml").write_text(
+            f"classes: [{', '.join(CLASSES)}]\nfeatures:\n  own: {feature}\n"
+            "fusion: linear\nbranches:\n  one: own\n"
+        )
 
 
-def child(model: str, what: str, folder: Path) -> dict[str, Any]:
-    """Return what one run in a process of its own says."""
-    command = [sys.executable, __file__, "--run", model, what, str(folder)]
-    environment = os.environ | {
-        "MERCORE_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": str(cores()),
-    }
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+class Row:
+    """A process that encodes all clips each time it is asked to."""
+
+    def __init__(self, subject: str, name: str, folder: Path) -> None:
+        self.file = folder / f"{name}.features.npy"
+        self.seconds: list[float] = []
+        command = [sys.executable, __file__, subject, "--row", name, "--folder", str(folder)]
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), THREADS)
+        self._child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **threads, "MERCORE_CACHE": str(folder / "cache")},
+        )
+
+    def round(self) -> dict[str, float]:
+        """Encode all clips; return what the process tells: seconds, and peak memory in MiB."""
+        stdin, stdout = self._child.stdin, self._child.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write("\n")
+        stdin.flush()
+        told: dict[str, float] = json.loads(stdout.readline() or "{}")
+        if not told:
+            raise SystemExit(f"a row ended early: {self._child.args!r}")
+        return told
+
+    def end(self) -> None:
+        """Let the process end."""
+        self._child.communicate()
 
 
-def run(model: Model, what: str, folder: Path) -> dict[str, Any]:
-    """Return the seconds of one run, and the most memory its process held."""
-    clips = sorted((folder / "clips").iterdir())
-    torch.set_num_threads(cores())
-    if what == "loop":
-        seconds = loop(model, clips, folder)
-    else:
-        seconds = extraction(model, next(row for row in ROWS if row.name == what), clips, folder)
-    peak = getrusage(RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "peak": peak, "amount": (folder / "amount").read_text()}
+def show(subject: str, folder: Path, rounds: int) -> None:
+    """Run all rows in turns and print what they came to."""
+    names = [LOOP, *ROWS]
+    for name in names:  # exports to ONNX, and the first touch of each file
+        warm = Row(subject, name, folder)
+        warm.round()
+        warm.end()
+    rows = {name: Row(subject, name, folder) for name in names}
+    told: dict[str, dict[str, float]] = {}
+    for number in range(rounds):
+        # Backwards every other time, so that none always follows the same.
+        for name in names if number % 2 else names[::-1]:
+            told[name] = rows[name].round()
+            rows[name].seconds.append(told[name]["seconds"])
+    for row in rows.values():
+        row.end()
+    report(subject, rows, told)
 
 
-def loop(model: Model, clips: Sequence[Path], folder: Path) -> float:
-    """Extract as MERTools does: decode, encode, save, then the next clip."""
-    encode = model.loop(folder / "checkpoint")
-    out = folder / "loop"
-    out.mkdir(exist_ok=True)
-    encode(clips[0])  # warm
-    began = time.perf_counter()
-    for clip in clips:
-        np.save(out / f"{clip.stem}.npy", encode(clip).mean(axis=0))
-    return time.perf_counter() - began
+def report(subject: str, rows: dict[str, Row], told: dict[str, dict[str, float]]) -> None:
+    """Print the table of one subject."""
+    base, exact = rows[LOOP].seconds, np.load(rows[LOOP].file)
+    print(f"| {subject}, {len(exact)} clips | seconds | times the loop | error | peak MiB |")
+    print("|---|---|---|---|---|")
+    for name, row in rows.items():
+        ratios = [loop / own for loop, own in zip(base, row.seconds, strict=True)]
+        spread = f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        error = np.abs(np.load(row.file) - exact).max() / np.abs(exact).max()
+        numbers = f"{np.median(row.seconds):.2f} | {spread} | {error:.1e}"
+        print(f"| {name} | {numbers} | {told[name]['peak']:.0f} |", flush=True)
 
 
-def extraction(model: Model, row: Row, clips: Sequence[Path], folder: Path) -> float:
-    """Extract with mercore into a new store; return its wall time without loading."""
-    place = folder / row.name
-    with TemporaryDirectory(dir=folder) as new:
-        options = ", ".join(filter(None, [f"checkpoint: {folder}/checkpoint", model.options,
-                                          row.options]))  # fmt: skip
-        use = f"uses: {model.uses}, inputs: {model.inputs}, dtype: {row.dtype}"
-        registry, manifest = Path(new, "registry.yaml"), Path(new, "manifest.csv")
-        registry.write_text(f"{CLASSES}  it: {{{use}, with: {{{options}}}}}\n")
-        rows = [f"{clip.stem},unlabelled,{clip}" for clip in clips]
-        manifest.write_text("\n".join([f"id,split,{model.medium}", *rows, ""]))
-        project = Project.open(registry, manifest, Path(new, "mer.zarr"), create=True)
-        (outcome,) = replace(project, machine=Machine(device="cpu", parallel=1)).extract()
-        assert not outcome.failed, outcome.failed
-        store = Store(Path(new, "mer.zarr"))
-        place.mkdir(exist_ok=True)
-        for clip in clips:
-            np.save(place / f"{clip.stem}.npy", store["it"].matrix([clip.stem])[0])
-    return outcome.seconds.wall - outcome.seconds.load
+def serve(subject: str, row: str, folder: Path) -> None:
+    """Encode all clips for each line on the standard input; the process of one row."""
+    answers: IO[str] = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    encode = (looped if row == LOOP else extracted)(subject, row, folder)
+    for number, _ in enumerate(sys.stdin):
+        seconds, features = encode(number)
+        np.save(folder / f"{row}.features.npy", features)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": seconds, "peak": peak}), file=answers, flush=True)
 
 
-def vectors(folder: Path, what: str) -> NDArray[np.float32]:
-    """Return the pooled features of all clips."""
-    return np.stack([np.load(path) for path in sorted((folder / what).glob("*.npy"))])
+Timed = Callable[[int], tuple[float, Any]]
+"""From the number of the round to its seconds and the features ``(clips, dim)``."""
+
+
+def looped(subject: str, row: str, folder: Path) -> Timed:
+    """Return the loop."""
+    module = importlib.import_module(f"_{subject}")
+    features = module.loop(folder / "checkpoint")
+    samples = Manifest.read(folder / "manifest.csv", CLASSES).samples
+    target = folder / row
+    target.mkdir(exist_ok=True)
+
+    def encode(_: int) -> tuple[float, Any]:
+        began = perf_counter()
+        for sample in samples:
+            np.save(target / f"{sample.id}.npy", features(sample.media[module.COLUMN]))
+        seconds = perf_counter() - began
+        return seconds, np.stack([np.load(target / f"{sample.id}.npy") for sample in samples])
+
+    return encode
+
+
+def extracted(subject: str, row: str, folder: Path) -> Timed:
+    """Return the extraction by mercore; its wall time leaves loading out."""
+
+    def encode(number: int) -> tuple[float, Any]:
+        project = Project.open(
+            folder / f"{row}.yaml",
+            folder / "manifest.csv",
+            folder / f"{row}-{os.getpid()}-{number}.zarr",
+            create=True,
+            machine=Machine(device="cpu", parallel=1),
+        )
+        (outcome,) = project.extract()
+        if outcome.failed:
+            raise SystemExit(f"{row}: {outcome.failed}")
+        data = read_dataset(project.pipeline, project.manifest.samples, project.store)
+        return outcome.seconds.wall - outcome.seconds.load, data.features["own"]
+
+    return encode
 
 
 if __name__ == "__main__":

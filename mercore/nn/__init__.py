@@ -8,7 +8,7 @@ from mercore.nn._devices import dtype_of, moved, rows
 from mercore.nn._fill import Rule, built, fill
 from mercore.nn._hidden import HiddenStates, chosen
 from mercore.nn._onnx import OnnxModel
-from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized
+from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -25,4 +25,5 @@ __all__ = [
     "normalised",
     "resized",
     "rows",
+    "stretched",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # the error alone: nothing is unpickled here
@@ -116,12 +117,19 @@ def _unpickled(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise CheckpointError(
-            f"{file}: holds more than weights, and reading it could run code: "
-            f"{str(error).partition(chr(10))[0]}; if you trust it, save its state dict alone with "
-            "the library that wrote it, best as safetensors"
+            f"{file}: holds more than weights, and reading it could run code: {_refused(error)}; "
+            "if you trust it, save its state dict alone with the library that wrote it, best as "
+            "safetensors"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise _damaged(file, error) from error
+
+
+def _refused(error: UnpicklingError) -> str:
+    """Return which class torch does not read; it says so behind advice to read it all the same."""
+    message = str(error)
+    found = re.search(r"WeightsUnpickler error: (.+?)\.(?:\s|$)", message)
+    return found[1] if found else message.partition("\n")[0]
 
 
 def _unwrapped(file: Path, content: Any) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""HuBERT on transformers' ``HubertModel``, from any of its published layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from mercore.backends import only_float32
+from mercore.components import Inputs, Noted, Record
+from mercore.errors import InputError, RunError
+from mercore.media import FloatArray, Waveform
+from mercore.nn import OnnxModel, chosen, dtype_of, rows
+from mercore_hubert import Hubert
+from mercore_hubert._audio import Convolutions, normalised, padded
+from mercore_hubert._network import Network, network, run, together
+from mercore_hubert._published import RATE, published
+
+Pieces = Sequence[FloatArray]
+"""Audio ``(samples,)`` each, normalised."""
+
+Encoded = Callable[[Pieces], list[FloatArray]]
+"""From pieces to their frames, ``(frames, dim)`` each, in order."""
+
+
+class HubertEncoder:
+    """The function ``Hubert.load`` returns."""
+
+    def __init__(self, options: Hubert, device: str, dtype: str) -> None:
+        self._options = options
+        self._found = published(options.checkpoint)
+        config = self._found.config
+        self._layers = chosen(options.layers, config.num_hidden_layers, "hubert")
+        self._convolutions = Convolutions(config.conv_kernel, config.conv_stride)
+        self._record: Record = {}
+        exported = options.backend == "onnx"
+        self._encoded = self._exported(device, dtype) if exported else self._loaded(device, dtype)
+
+    def _loaded(self, device: str, dtype: str) -> Encoded:
+        kind = torch.device(device).type
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise RunError(f"hubert: device {device!r}: torch finds no CUDA device; use cpu")
+        net = self._network(device, dtype_of(dtype))
+        # A CPU gains nothing by batches, and padding costs.
+        return self.one_by_one(net) if kind == "cpu" else self.batched(net)
+
+    def one_by_one(self, net: Network) -> Encoded:
+        """Return a function that runs each piece alone."""
+        return lambda pieces: [
+            rows(run(net, [piece], self._frames([piece]))[0]) for piece in pieces
+        ]
+
+    def batched(self, net: Network) -> Encoded:
+        """Return a function that runs pieces together, padded where that changes nothing.
+
+        Group norms take their statistics over time, with the padding: there only pieces of equal
+        length are run together.
+        """
+        alike = self._found.config.feat_extract_norm == "group"
+
+        def encoded(pieces: Pieces) -> list[FloatArray]:
+            states: dict[int, torch.Tensor] = {}
+            for places in together(pieces, alike=alike):
+                some = [pieces[place] for place in places]
+                states.update(zip(places, run(net, some, self._frames(some)), strict=True))
+            # Copied when all is under way: a copy waits for the device.
+            return [rows(states[place]) for place in range(len(pieces))]
+
+        return encoded
+
+    def _exported(self, device: str, dtype: str) -> Encoded:
+        only_float32("hubert", dtype)
+        model = OnnxModel(
+            self._options,
+            lambda: self._network("cpu", torch.float32),
+            [(self._example(seconds),) for seconds in (1.0, 2.3)],
+            {"audio": {1: "samples"}},
+            device=device,
+            int8=self._options.int8,
+        )
+        self._record = {"int8_error": model.error} if self._options.int8 else {}
+        return lambda pieces: [model(piece[np.newaxis])[0] for piece in pieces]
+
+    def _example(self, seconds: float) -> torch.Tensor:
+        samples = int(seconds * RATE)
+        return torch.randn(1, samples, generator=torch.Generator().manual_seed(samples))
+
+    def _network(self, device: str, dtype: torch.dtype) -> Network:
+        options = self._options
+        return network(self._found, self._layers, options.reduce, device=device, dtype=dtype)
+
+    @torch.inference_mode()
+    def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
+        cut = [self._pieces(self._audio(sample)) for sample in batch]
+        encoded = iter(self._encoded([piece for pieces in cut for piece in pieces]))
+        matrices = [np.concatenate([next(encoded) for _ in pieces]) for pieces in cut]
+        return [Noted(matrix, self._record) if self._record else matrix for matrix in matrices]
+
+    def _audio(self, sample: Inputs) -> FloatArray:
+        media = sample["audio"]
+        if not isinstance(media, Waveform):
+            raise InputError(f"the input 'audio' holds {type(media).__name__}, expected audio")
+        least = self._convolutions.field
+        if len(media.samples) < least:
+            raise InputError(
+                f"the input 'audio' has {len(media.samples)} samples, expected {least} or more "
+                f"({1000 * least / RATE:g} ms), which give one frame; check the clip"
+            )
+        return normalised(media.samples) if self._found.normalise else media.samples
+
+    def _pieces(self, audio: FloatArray) -> list[FloatArray]:
+        options = self._options
+        length = len(audio) if options.chunk is None else round(options.chunk * RATE)
+        if len(audio) <= length:
+            return [audio]
+        if options.pad_chunks:
+            return padded(audio, length)
+        return self._convolutions.pieces(audio, length)
+
+    def _frames(self, pieces: Pieces) -> list[int]:
+        return [self._convolutions.frames(len(piece)) for piece in pieces]

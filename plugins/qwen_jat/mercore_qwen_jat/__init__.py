@@ -27,11 +27,12 @@ class QwenJAT(Encoder):
     combined over the last four decoder layers unless `layers` says otherwise; the last one is
     taken behind the final norm.
 
-    Text without a word: the sequence has no transcript, and ``pool: text`` gives one row of zeros.
-    Audio longer than 30 s is cut, and the record says so: ``{"seconds": given, "read": 30.0}``. A
-    transcript that does not fit what the model reads (2048 tokens with the audio and the prompt for
-    Qwen-Audio; Qwen2-Audio's config.json says 8192) loses its end: ``{"tokens": counted,
-    "read_tokens": encoded}``. Silence is encoded like any audio.
+    Space at the ends of a transcript is dropped. Text without a word: the sequence has no
+    transcript, and ``pool: text`` gives one row of zeros. Audio longer than 30 s is cut, and the
+    record says so: ``{"seconds": given, "read": 30.0}``. A transcript that does not fit loses its
+    end: ``{"tokens": counted, "read_tokens": encoded}``. Qwen-Audio reads 2048 tokens (its
+    `seq_length`), Qwen2-Audio the `max_position_embeddings` of its config.json, the audio and the
+    prompt among them. Silence is encoded like any audio.
 
     Source: Ge et al. 2024, "Early Joint Learning of Emotion Information Makes MultiModal Model
     Understand You Better", section 2.3, on Chu et al. 2023, "Qwen-Audio: advancing universal audio

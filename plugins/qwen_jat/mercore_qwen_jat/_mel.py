@@ -33,14 +33,14 @@ def log_mel(waves: torch.Tensor, bins: int) -> torch.Tensor:
     window = torch.hann_window(WINDOW, device=waves.device)
     spectrum = torch.stft(waves, WINDOW, HOP, window=window, return_complex=True)
     power = spectrum[..., :-1].abs().square()  # (clips, 201, frames)
-    mel = (_filters(bins).to(waves.device) @ power).clamp(min=1e-10).log10()
+    mel = (_filters(bins, waves.device) @ power).clamp(min=1e-10).log10()
     loudest = mel.amax((1, 2), keepdim=True)
     return (mel.maximum(loudest - 8.0) + 4.0) / 4.0
 
 
 @cache
-def _filters(bins: int) -> torch.Tensor:
-    """Return ``(bins, 201)``."""
+def _filters(bins: int, device: torch.device) -> torch.Tensor:
+    """Return ``(bins, 201)``; kept, because a copy to a GPU makes it wait."""
     filters = mel_filter_bank(
         num_frequency_bins=1 + WINDOW // 2,
         num_mel_filters=bins,
@@ -50,4 +50,4 @@ def _filters(bins: int) -> torch.Tensor:
         norm="slaney",
         mel_scale="slaney",
     )
-    return torch.from_numpy(filters).float().T.contiguous()
+    return torch.from_numpy(filters).float().T.contiguous().to(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -85,7 +85,10 @@ class QwenJATModel:
 
     def _encoded(self, run: list[_Sequence]) -> list[torch.Tensor]:
         """Return the rows that are asked for, ``(rows, hidden)`` a sample, on the device."""
-        self._model.llm(inputs_embeds=self._embedded(run), use_cache=False)
+        # Causal, no mask: given so, none is looked for, which would wait for the device.
+        causal: Any = {"full_attention": None}
+        embedded = self._embedded(run)
+        self._model.llm(inputs_embeds=embedded, attention_mask=causal, use_cache=False)
         states = self._states.take()  # (samples, longest, hidden)
         return [states[i, self._pool(sequence)] for i, sequence in enumerate(run)]
 
@@ -115,7 +118,7 @@ class QwenJATModel:
         waves = np.zeros((len(run), longest), np.float32)
         for row, sequence in zip(waves, run, strict=True):
             row[: len(sequence.samples)] = sequence.samples
-        mel = log_mel(moved(waves, self._device), self._layout.audio.num_mel_bins)
+        mel = log_mel(moved(waves, self._device), self._model.encoder.num_mel_bins)
         frames = [sequence.frames for sequence in run]
         return self._model.heard(mel.to(self._dtype), frames, self._layout.beyond)
 

@@ -78,8 +78,9 @@ def encode(function: QwenJATModel, samples: FloatArray, words: str = WORDS) -> F
 def gap(found: FloatArray, expected: torch.Tensor) -> float:
     """Return the largest difference, as a share of the largest value where that is above 1."""
     assert found.shape == tuple(expected.shape)
-    difference = np.abs(found - expected.numpy()).max()
-    return float(difference / max(1.0, float(expected.abs().max())))
+    difference = float(np.abs(found - expected.numpy()).max() / expected.abs().max().clamp(min=1))
+    print(f"{difference:.1e}")  # shown by pytest -s
+    return difference
 
 
 def first_states(samples: FloatArray, words: str = WORDS) -> list[torch.Tensor]:

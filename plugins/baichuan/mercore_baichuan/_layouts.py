@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from mercore import checkpoints
-from mercore.errors import CheckpointError, listed
-from mercore.nn import Checkpoint, Rule
+from mercore.errors import CheckpointError
+from mercore.nn import Checkpoint, Rule, parsed, read_json
 
 _WANTED: Final = ("config.json", "tokenizer.model", ("*.safetensors", "pytorch_model*.bin"))
 _USEFUL: Final = ("*.index.json", "generation_config.json")
@@ -76,7 +75,7 @@ def located(checkpoint: str) -> Path:
 def sizes_of(folder: Path) -> Sizes:
     """Return what config.json in the folder says; CheckpointError where it is another model's."""
     file = folder / "config.json"
-    content = json_in(file)
+    content = read_json(file)
     if content.get("model_type") != "baichuan":
         raise CheckpointError(
             f"{file}: the model is {content.get('model_type')!r}, expected 'baichuan'; give a "
@@ -86,11 +85,7 @@ def sizes_of(folder: Path) -> Sizes:
         raise CheckpointError(
             f"{file}: the weights are quantised, which is not read; give the full checkpoint"
         )
-    try:
-        sizes = Sizes.model_validate(content)
-    except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise CheckpointError(f"{file}: not the config.json of a Baichuan{listed(wrong)}") from None
+    sizes = parsed(Sizes, file, content, "a Baichuan")
     _check(file, sizes)
     return sizes
 
@@ -157,14 +152,3 @@ def rules(blocks: int, norm: bool) -> list[Rule]:
         Rule(r"model\.embed_tokens\.weight", "embed_tokens.weight"),
         Rule(r"model\.norm\.weight", "norm.weight" if norm else None),
     ]
-
-
-def json_in(file: Path) -> dict[str, Any]:
-    """Return the mapping in a JSON file; raises CheckpointError for anything else."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read: {error}; fetch the file again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: holds no mapping; fetch the file again")
-    return content

@@ -8,8 +8,9 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from mercore.errors import CheckpointError, InputError, RegistryError
+from mercore.nn import read_json
 from mercore_baichuan import Baichuan
-from mercore_baichuan._layouts import Sizes, json_in
+from mercore_baichuan._layouts import Sizes
 
 # Of the published Chat models; generation_config.json says it too.
 _CHAT = {"user_token_id": 195, "assistant_token_id": 196}
@@ -78,7 +79,7 @@ def _processor(file: Path, sizes: Sizes) -> SentencePieceProcessor:
 def _chat_ids(folder: Path, sizes: Sizes) -> tuple[list[int], list[int]]:
     """Return the tokens that a user's turn and the assistant's begin with."""
     file = folder / "generation_config.json"
-    given = json_in(file) if file.is_file() else {}
+    given = read_json(file) if file.is_file() else {}
     ids = [given.get(name, usual) for name, usual in _CHAT.items()]
     wrong = [each for each in ids if not isinstance(each, int) or not 0 <= each < sizes.vocab_size]
     if wrong:

@@ -266,7 +266,7 @@ def test_a_config_that_is_wrong_is_refused(
 ) -> None:
     folder = tiny_baichuan.write(tmp_path)
     changed(folder, **changes)
-    with pytest.raises(CheckpointError, match=f"(?s)not the config.json of a Baichuan.*{said}"):
+    with pytest.raises(CheckpointError, match=f"(?s)cannot be used: .*{said}"):
         encoded(folder)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from mercore.errors import CheckpointError
-from mercore.nn import IMAGENET_MEAN, IMAGENET_STD
+from mercore.nn import IMAGENET_MEAN, IMAGENET_STD, parsed, read_json
 
 MODEL_TYPE: Final = "intern_vit_6b"  # the 300M says so too
 TOGETHER: Final = ("internvl", "internvl_chat")
@@ -17,8 +16,6 @@ TOGETHER: Final = ("internvl", "internvl_chat")
 EXPECTED: Final = (
     "an InternViT, InternVL-14B-224px or an InternVL chat model as OpenGVLab publishes them"
 )
-
-Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class Sizes(BaseModel):
@@ -62,10 +59,10 @@ def sizes_in(file: Path) -> tuple[Sizes, str]:
         raise CheckpointError(
             f"{file}: does not exist; expected the file published with {EXPECTED}"
         )
-    config = _json(file)
+    config = read_json(file)
     kind = config.get("model_type")
     if kind == MODEL_TYPE:
-        return _parsed(Sizes, file, config), ""
+        return parsed(Sizes, file, config, EXPECTED), ""
     if kind not in TOGETHER:
         raise CheckpointError(f"{file}: is of a {kind!r} model; expected {EXPECTED}")
     own = config.get("vision_config")
@@ -75,30 +72,9 @@ def sizes_in(file: Path) -> tuple[Sizes, str]:
             f"{file}: its vision_config is of a {inner!r} model, expected {MODEL_TYPE!r}; give "
             f"{EXPECTED}, not converted for transformers (names that end in -hf)"
         )
-    return _parsed(Sizes, file, own), "vision_model."
+    return parsed(Sizes, file, own, EXPECTED), "vision_model."
 
 
 def preparation_in(file: Path) -> Preparation:
     """Return what preprocessor_config.json tells; the usual where there is none."""
-    return _parsed(Preparation, file, _json(file) if file.exists() else {})
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: is no JSON: {error}; fetch the file again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: holds {type(content).__name__}, expected an object")
-    return content
-
-
-def _parsed(kind: type[Parsed], file: Path, content: object) -> Parsed:
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, mistake['loc']))} is {mistake['input']!r}: {mistake['msg']}"
-            for mistake in error.errors()
-        )
-        raise CheckpointError(f"{file}: cannot be used: {wrong}; expected {EXPECTED}") from error
+    return parsed(Preparation, file, read_json(file) if file.exists() else {}, EXPECTED)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic import ValidationError
+from typing import Final
 
 from mercore.checkpoints import locate
 from mercore.errors import CheckpointError
+from mercore.nn import parsed, read_json
 from mercore_qwen_jat._qwen2_audio import Qwen2Audio
 from mercore_qwen_jat._qwen_audio import QwenAudio
 from mercore_qwen_jat._tokens import FAST, TIKTOKEN, FastTokens, TiktokenTokens, Tokens
@@ -57,7 +55,7 @@ def tokens_of(folder: Path, layout: QwenAudio | Qwen2Audio) -> Tokens:
 def layout_of(folder: Path) -> QwenAudio | Qwen2Audio:
     """Return the layout of the checkpoint; raises CheckpointError for another model."""
     file = folder / "config.json"
-    config = _json(file)
+    config = read_json(file)
     kind = config.get("model_type")
     if kind == "qwen2_audio":
         model: type[QwenAudio | Qwen2Audio] = Qwen2Audio
@@ -66,22 +64,4 @@ def layout_of(folder: Path) -> QwenAudio | Qwen2Audio:
     else:
         deaf = ", which does not hear" if kind == "qwen" else ""
         raise CheckpointError(f"{file}: is of a {kind!r} model{deaf}; expected {EXPECTED}")
-    try:
-        return model.model_validate(config)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, mistake['loc'])) or 'the whole'}: {mistake['msg']}, found "
-            f"{mistake['input'] if mistake['loc'] else 'other sizes'!r}"
-            for mistake in error.errors()
-        )
-        raise CheckpointError(f"{file}: cannot be used: {wrong}; expected {EXPECTED}") from error
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: is no JSON: {error}; fetch the file again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: holds {type(content).__name__}, expected an object")
-    return content
+    return parsed(model, file, config, EXPECTED)

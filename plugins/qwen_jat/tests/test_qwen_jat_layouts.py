@@ -307,7 +307,7 @@ def test_a_second_config_that_does_not_fit_is_refused(
 def test_a_config_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
     folder = tiny.write(tmp_path)
     (folder / "config.json").write_text(content)
-    with pytest.raises(CheckpointError, match=r"config\.json: (is no JSON|holds list)"):
+    with pytest.raises(CheckpointError, match=r"config\.json: (is no JSON|holds a list)"):
         rows_of(folder)
 
 

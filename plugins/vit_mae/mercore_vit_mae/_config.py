@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from mercore.errors import CheckpointError, listed
-from mercore.nn import IMAGENET_MEAN, IMAGENET_STD
+from mercore.errors import CheckpointError
+from mercore.nn import IMAGENET_MEAN, IMAGENET_STD, parsed, read_json
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 
@@ -74,16 +73,16 @@ def told(path: Path) -> Told:
     found = _of_config(config) if config.is_file() else Told()
     if not (path / PREPROCESSOR).is_file():
         return found
-    prepared = _read(path / PREPROCESSOR, _Preprocessor)
+    prepared = parsed(_Preprocessor, path / PREPROCESSOR, read_json(path / PREPROCESSOR))
     return Told(found.dim, found.depth, found.heads, prepared.image_mean, prepared.image_std)
 
 
 def _of_config(file: Path) -> Told:
-    kind = _read(file, _Kind)
+    kind = parsed(_Kind, file, read_json(file))
     if kind.model_type == "vit_mae":
         return _of_transformers(file)
     if kind.model_type is None and (kind.architecture or "").startswith("vit_"):
-        timm = _read(file, _Timm)
+        timm = parsed(_Timm, file, read_json(file))
         sizes, colours = timm.model_args, timm.pretrained_cfg
         return Told(timm.num_features, sizes.depth, sizes.num_heads, colours.mean, colours.std)
     raise CheckpointError(
@@ -94,24 +93,7 @@ def _of_config(file: Path) -> Told:
 
 
 def _of_transformers(file: Path) -> Told:
-    config = _read(file, _Transformers)
+    config = parsed(_Transformers, file, read_json(file))
     if config.hidden_act != "gelu":
         raise CheckpointError(f"{file}: hidden_act {config.hidden_act!r}, expected 'gelu'")
     return Told(config.hidden_size, config.num_hidden_layers, config.num_attention_heads)
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def _read(file: Path, model: type[Model]) -> Model:
-    try:
-        return model.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        mistakes = [_said(mistake) for mistake in error.errors(include_url=False)]
-        raise CheckpointError(
-            f"{file}: cannot be used; fetch the file again{listed(mistakes)}"
-        ) from error
-
-
-def _said(mistake: Any) -> str:
-    return f"{'.'.join(map(str, mistake['loc'])) or 'json'}: {mistake['msg']}"

@@ -16,6 +16,7 @@ from mercore_hubert import Hubert
 from mercore_hubert._audio import Convolutions, normalised, padded
 from mercore_hubert._network import Network, network, run, together
 from mercore_hubert._published import RATE, published
+from mercore_hubert._windows import windowed
 
 Pieces = Sequence[FloatArray]
 """Audio ``(samples,)`` each, normalised."""
@@ -42,8 +43,12 @@ class HubertEncoder:
         if kind == "cuda" and not torch.cuda.is_available():
             raise RunError(f"hubert: device {device!r}: torch finds no CUDA device; use cpu")
         net = self._network(device, dtype_of(dtype))
+        if kind != "cpu":
+            return self.batched(net)
+        faster = windowed(net.model.feature_extractor, self._found.config)
+        net.model.register_module("feature_extractor", faster)
         # A CPU gains nothing by batches, and padding costs.
-        return self.one_by_one(net) if kind == "cpu" else self.batched(net)
+        return self.one_by_one(net)
 
     def one_by_one(self, net: Network) -> Encoded:
         """Return a function that runs each piece alone."""

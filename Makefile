@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := mercore plugins tests examples benchmarks docs
-BENCHMARKS := startup store status s3 extraction memory starter kill
+BENCHMARKS := encoders startup store status s3 extraction memory starter kill
 
 .PHONY: setup demo test lint types fmt docs bench clean
 

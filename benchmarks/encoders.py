@@ -1,6 +1,6 @@
 """How fast encoders are beside the loop that MERTools uses, on a CPU.
 
-    python benchmarks/encoders.py [hubert] [--clips 24] [--rounds 5]
+    python benchmarks/encoders.py [hubert] [vit] [--clips 24] [--rounds 5]
 
 The network has its published size and random weights; the clips have mixed lengths. The loop takes
 one file after the other: it decodes, encodes in float32 by transformers with all hidden states,
@@ -34,7 +34,7 @@ from mercore.machine import Machine
 from mercore.manifest import Manifest
 from mercore.project import Project
 
-SUBJECTS: Final = ("hubert",)
+SUBJECTS: Final = ("hubert", "vit")
 """Each has a module ``_<subject>.py`` beside this one."""
 LOOP: Final = "loop"
 ROWS: Final[dict[str, tuple[str, dict[str, Any]]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from threading import Event
+from threading import Event, Lock
 
 from mercore.batches import Batch, apply, in_batches
 from mercore.errors import InputError, RunError
@@ -65,6 +65,8 @@ class Work:
     sources: Sources = field(default_factory=Sources)
     stop: Event = field(default_factory=Event)
     """Set when the run is to end: every extraction then ends after its batch in flight."""
+    loading: Lock = field(default_factory=Lock)
+    """Components load one after another: libraries that import lazily fail in two threads."""
 
 
 class Extraction:
@@ -97,7 +99,8 @@ class Extraction:
         began = time.perf_counter()
         machine, component = self.work.machine, self.node.component
         self.work.watch.start(self.node.name, len(todo))
-        function = component.load(machine.chosen_device(), self.node.dtype)
+        with self.work.loading:
+            function = component.load(machine.chosen_device(), self.node.dtype)
         self.seconds.load = time.perf_counter() - began
         reader = Reader(self.node, self.upstream, self.work.sources)
         try:

@@ -3,28 +3,40 @@
 CSV or JSONL with the columns ``id, split, label`` and any of ``video, audio, text``. ``text`` is
 the words themselves or the path of a .txt file. Relative paths are relative to the manifest.
 Other columns are kept in ``Sample.extra``.
+
+It is read, checked and counted column by column; the samples are made when they are asked for.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 
 from mercore.errors import ManifestError, did_you_mean, listed
+from mercore.table import MANIFESTS, MEDIA, Table
 
-MEDIA = ("video", "audio", "text")
-KNOWN = ("id", "split", "label", *MEDIA)
-MANIFESTS = (".csv", ".jsonl", ".ndjson")
+__all__ = [
+    "MANIFESTS",
+    "MEDIA",
+    "TRAIN",
+    "UNLABELLED",
+    "Manifest",
+    "Sample",
+    "is_text_file",
+]
+
 UNLABELLED = "unlabelled"
 TRAIN = "train"
 _TEST = re.compile(r"test\w*")
 _SHOWN = 20  # mistakes printed at once; a whole wrong column would fill the screen
+
+Mistake = tuple[int, str]
+"""The index of a row, and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +49,7 @@ class Sample:
     label: str | None
     media: dict[str, str]
     """``video``, ``audio``: absolute paths; ``text``: the words, or the absolute path of a .txt."""
-    extra: dict[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     def file(self, stream: str) -> str | None:
         """Return the path of the stream's file; audio is taken from the video when it has none."""
@@ -52,43 +64,72 @@ class Manifest:
     """All samples, in the order of the file."""
 
     path: Path
-    samples: tuple[Sample, ...]
+    table: Table
+    """The checked rows; paths are absolute."""
+
+    @classmethod
+    def read(cls, path: str | Path, classes: Sequence[str]) -> Manifest:
+        """Return the checked manifest; raises ManifestError with every mistake and its line."""
+        path = Path(path)
+        table = Table.read(path)
+        files = {name: _files(name, table[name]) for name in MEDIA}
+        folder = os.path.abspath(path.parent)
+        found = [*_mistakes(table, classes), *_file_mistakes(files, folder)]
+        if found:
+            found.sort(key=itemgetter(0))  # by row; the mistakes of one stay in their order
+            texts = [f"{path.name}:{table.lines[row]}: {text}" for row, text in found]
+            raise ManifestError(_report(path, texts))
+        if not table.lines:
+            raise ManifestError(f"{path}: no samples; expected a header line and a row a sample")
+        return cls(path, _located(table, files, folder))
+
+    @classmethod
+    def of(cls, path: str | Path, samples: Sequence[Sample]) -> Manifest:
+        """Return the manifest that these samples would be the rows of."""
+        columns = {
+            "id": [sample.id for sample in samples],
+            "split": [sample.split for sample in samples],
+            "label": [sample.label or "" for sample in samples],
+        }
+        columns |= {name: [sample.media.get(name, "") for sample in samples] for name in MEDIA}
+        lines = range(1, 1 + len(samples))
+        return cls(Path(path), Table(lines, columns, [sample.extra for sample in samples]))
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids of the samples."""
+        return self.table["id"]
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """The samples themselves."""
+        media = [
+            {name: value for name, value in zip(MEDIA, values, strict=True) if value}
+            for values in zip(*(self.table[name] for name in MEDIA), strict=True)
+        ]
+        labels = [label or None for label in self.table["label"]]
+        return tuple(map(Sample, self.ids, self.table["split"], labels, media, self.table.others))
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that occur, ``train`` first, ``unlabelled`` last."""
-        found = {sample.split for sample in self.samples}
+        found = set(self.table["split"])
         tests = sorted(found - {TRAIN, UNLABELLED})
         return tuple(split for split in (TRAIN, *tests, UNLABELLED) if split in found)
 
     @property
     def notes(self) -> dict[str, str]:
         """The other columns that have one value in every row, such as ``synthetic: true``."""
-        first = self.samples[0].extra if self.samples else {}
+        others = self.table.others
         return {
             name: value
-            for name, value in first.items()
-            if value and all(sample.extra.get(name) == value for sample in self.samples)
+            for name, value in (others[0] if others else {}).items()
+            if value and all(other.get(name) == value for other in others)
         }
 
-    @classmethod
-    def read(cls, path: str | Path, classes: Sequence[str]) -> Manifest:
-        """Return the checked manifest; raises ManifestError with every mistake and its line."""
-        path = Path(path)
-        samples, mistakes = [], []
-        first_line: dict[str, int] = {}
-        folder = os.path.abspath(path.parent)
-        for line, row in _rows(path):
-            found = list(_mistakes(row, classes, first_line, line, folder))
-            if found:
-                mistakes += [f"{path.name}:{line}: {mistake}" for mistake in found]
-            else:
-                samples.append(_sample(row, folder))
-        if mistakes:
-            raise ManifestError(_report(path, mistakes))
-        if not samples:
-            raise ManifestError(f"{path}: no samples; expected a header line and a row a sample")
-        return cls(path, tuple(samples))
+    def gives(self, medium: str) -> bool:
+        """Return whether any sample has the medium; a video is audio too."""
+        return any(self.table[medium]) or (medium == "audio" and any(self.table["video"]))
 
 
 def is_text_file(text: str) -> bool:
@@ -102,120 +143,76 @@ def _report(path: Path, mistakes: list[str]) -> str:
     return f"{path} has {count}:" + listed([*mistakes[:_SHOWN], *rest])
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            yield from _json_rows(path, lines) if _is_json(path) else _csv_rows(path, lines)
-    except OSError as error:
-        raise ManifestError(
-            f"cannot read the manifest {path}: {error.strerror}; name one with --manifest"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+def _mistakes(table: Table, classes: Sequence[str]) -> Iterator[Mistake]:
+    yield from _id_mistakes(table)
+    yield from _value_mistakes(table["split"], _split_mistake)
+    yield from _value_mistakes(table["label"], lambda label: _label_mistake(label, classes))
+    for row, (split, label) in enumerate(zip(table["split"], table["label"], strict=True)):
+        if split == TRAIN and not label:
+            yield row, "a train sample needs a label"
+    for row, given in enumerate(map(any, zip(*(table[name] for name in MEDIA), strict=True))):
+        if not given:
+            yield row, f"none of {', '.join(MEDIA)} is given"
 
 
-def _is_json(path: Path) -> bool:
-    return path.suffix != ".csv" and path.suffix in MANIFESTS
+def _id_mistakes(table: Table) -> Iterator[Mistake]:
+    distinct = set(table["id"])
+    if len(distinct) == len(table["id"]) and "" not in distinct:
+        return  # at once, as it is nearly always
+    first: dict[str, int] = {}
+    for row, identifier in enumerate(table["id"]):
+        if not identifier:
+            yield row, "no id"
+        elif (earlier := first.setdefault(identifier, row)) != row:
+            yield row, f"id {identifier!r} is already on line {table.lines[earlier]}"
 
 
-def _csv_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.reader(lines, strict=True)
-    try:
-        header = next(reader, [])
-        _check_header(path, header)
-        for row in reader:
-            if len(row) > len(header):
-                raise ManifestError(
-                    f"{path.name}:{reader.line_num}: more fields than columns; "
-                    'put double quotes around text that holds commas: "yes, I know"'
-                )
-            if row:  # not a blank line
-                values = map(str.strip, row)
-                yield reader.line_num, dict(zip_longest(header, values, fillvalue=""))
-    except csv.Error as error:
-        raise ManifestError(f"{path.name}:{reader.line_num}: {error}") from error
+def _value_mistakes(column: Sequence[str], mistake: Callable[[str], str]) -> Iterator[Mistake]:
+    """Yield the rows whose value is wrong; `mistake` is asked once a value, not once a row."""
+    wrong = {value: text for value in set(column) if (text := mistake(value))}
+    if wrong:
+        yield from ((row, wrong[value]) for row, value in enumerate(column) if value in wrong)
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    twice = {name for name in header if header.count(name) > 1}
-    if twice:
-        raise ManifestError(f"{path.name}:1: column {min(twice)!r} occurs twice")
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
-        raise ManifestError(f"{path.name}:1: one column {header[0]!r}; separate columns by commas")
-    for column in ("id", "split"):
-        if column not in header:
-            hint = did_you_mean(column, header)
-            raise ManifestError(f"{path.name}:1: no column {column!r} in {list(header)}{hint}")
-    for name in header:
-        meant = did_you_mean(name, set(KNOWN) - set(header))
-        if name not in KNOWN and meant:
-            raise ManifestError(f"{path.name}:1: unknown column {name!r}{meant}")
-    if not set(MEDIA) & set(header):
-        raise ManifestError(f"{path.name}:1: none of the columns {', '.join(MEDIA)}")
-
-
-def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ManifestError(f"{path.name}:{number}: not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ManifestError(f"{path.name}:{number}: expected an object, found {line[:40]!r}")
-        yield number, {name: _plain(value) for name, value in row.items()}
-
-
-def _plain(value: object) -> str:
-    if value is None:
+def _split_mistake(split: str) -> str:
+    """Return what is wrong with the name of a split, or ``""``."""
+    if split in (TRAIN, UNLABELLED) or _TEST.fullmatch(split):
         return ""
-    return value.strip() if isinstance(value, str) else json.dumps(value)
+    hint = did_you_mean(split, (TRAIN, UNLABELLED, "test"))
+    expected = "expected train, unlabelled, or test and any letters, digits and '_'"
+    return f"split {split!r}: {expected}{hint}"
 
 
-def _mistakes(
-    row: dict[str, str], classes: Sequence[str], seen: dict[str, int], line: int, folder: str
-) -> Iterator[str]:
-    identifier, split, label = row.get("id", ""), row.get("split", ""), row.get("label", "")
-    if not identifier:
-        yield "no id"
-    elif seen.setdefault(identifier, line) != line:
-        yield f"id {identifier!r} is already on line {seen[identifier]}"
-    if split not in (TRAIN, UNLABELLED) and not _TEST.fullmatch(split):
-        known = (TRAIN, UNLABELLED, "test")
-        hint = did_you_mean(split, known)
-        yield (
-            f"split {split!r}: expected train, unlabelled, or test and any letters, digits "
-            f"and '_'{hint}"
-        )
-    if label and label not in classes:
-        hint = did_you_mean(label, classes) or f"; the classes are {', '.join(classes)}"
-        yield f"label {label!r} is not a class of the registry{hint}"
-    if split == TRAIN and not label:
-        yield "a train sample needs a label"
-    yield from _media_mistakes(row, folder)
+def _label_mistake(label: str, classes: Sequence[str]) -> str:
+    """Return what is wrong with a label, or ``""``."""
+    if not label or label in classes:
+        return ""
+    hint = did_you_mean(label, classes) or f"; the classes are {', '.join(classes)}"
+    return f"label {label!r} is not a class of the registry{hint}"
 
 
-def _media_mistakes(row: dict[str, str], folder: str) -> Iterator[str]:
-    given = [name for name in MEDIA if row.get(name)]
-    if not given:
-        yield f"none of {', '.join(MEDIA)} is given"
-    for name in given:
-        value = row[name]
-        if name == "text" and not is_text_file(value):
-            continue
-        path = os.path.join(folder, value)
-        if not os.path.isfile(path):
-            found = "is a folder" if os.path.isdir(path) else "no such file"
-            yield f"{name}: {found}: {value!r}, looked in {folder!r}"
+def _files(name: str, column: Sequence[str]) -> list[tuple[int, str]]:
+    """Return the rows of a medium that name a file, and the names."""
+    if name == "text":
+        return [(row, text) for row, text in enumerate(column) if is_text_file(text)]
+    return [(row, file) for row, file in enumerate(column) if file]
 
 
-def _sample(row: dict[str, str], folder: str) -> Sample:
-    media = {}
-    for name in MEDIA:
-        value = row.get(name, "")
-        if value:
-            words = name == "text" and not is_text_file(value)
-            media[name] = value if words else os.path.join(folder, value)
-    extra = {name: value for name, value in row.items() if name not in KNOWN}
-    return Sample(row["id"], row["split"], row.get("label") or None, media, extra)
+def _file_mistakes(
+    files: Mapping[str, Sequence[tuple[int, str]]], folder: str
+) -> Iterator[Mistake]:
+    for name, given in files.items():
+        for row, value in given:
+            path = os.path.join(folder, value)
+            if not os.path.isfile(path):
+                found = "is a folder" if os.path.isdir(path) else "no such file"
+                yield row, f"{name}: {found}: {value!r}, looked in {folder!r}"
+
+
+def _located(table: Table, files: Mapping[str, Sequence[tuple[int, str]]], folder: str) -> Table:
+    """Return the table with the absolute paths of the files."""
+    columns = {name: list(column) for name, column in table.columns.items()}
+    for name, given in files.items():
+        for row, value in given:
+            columns[name][row] = os.path.join(folder, value)
+    return replace(table, columns=columns)

@@ -40,6 +40,13 @@ class Node:
         """``stream`` or ``feature``."""
         return "stream" if isinstance(self.component, Preprocessor) else "feature"
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of the store that hold its results; the first has all of them."""
+        if self.kind == "stream":
+            return ("streams",)
+        return ("features", "frames") if self.frames else ("features",)
+
 
 @dataclass(frozen=True)
 class BranchNode:
@@ -81,8 +88,7 @@ class Pipeline:
         """Raise ManifestError when a node reads a medium that no sample gives."""
         for root in ROOTS:
             readers = [name for name, node in self.features.items() if root in node.roots]
-            given = any(root in s.media or s.file(root) for s in manifest.samples)
-            if readers and not given:
+            if readers and not manifest.gives(root):
                 raise ManifestError(
                     f"{manifest.path}: no sample gives {root}, which {', '.join(readers)} "
                     "needs; add the column, or take the feature out of the registry"

@@ -108,7 +108,7 @@ class Predictor:
 
     def predict(self, samples: Sequence[Sample], store: Store) -> list[Prediction]:
         """Return one prediction a sample, in order; their features are kept in `store`."""
-        manifest = Manifest(Path("new clips"), tuple(samples))
+        manifest = Manifest.of("new clips", samples)
         extract(
             self.pipeline,
             manifest,

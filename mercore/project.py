@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mercore import branches
 from mercore.components import Decision, IntArray
@@ -18,8 +19,6 @@ from mercore.dataset import (
     trainable,
 )
 from mercore.errors import RegistryError, RunError
-from mercore.extract import extract
-from mercore.extraction import Outcome
 from mercore.fingerprints import branch_keys, describe
 from mercore.folder import RunFolder
 from mercore.machine import Machine, limited
@@ -32,6 +31,9 @@ from mercore.results import BranchResult, votes
 from mercore.store import Store
 from mercore.voting import decide
 from mercore.watch import Silent, Watch
+
+if TYPE_CHECKING:
+    from mercore.extraction import Outcome
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ class Project:
         )
 
     @property
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """The sample ids in the order of the manifest."""
-        return [sample.id for sample in self.manifest.samples]
+        return self.manifest.ids
 
     @cached_property
     def labels(self) -> IntArray:
@@ -87,6 +89,8 @@ class Project:
 
     def extract(self, names: Iterable[str] = (), *, retry_failed: bool = False) -> list[Outcome]:
         """Bring the store up to date; see ``mercore.extract.extract``."""
+        from mercore.extract import extract
+
         return extract(
             self.pipeline,
             self.manifest,

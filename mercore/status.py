@@ -12,8 +12,7 @@ from mercore.components import Encoder
 from mercore.manifest import Manifest
 from mercore.pipeline import Node, Pipeline
 from mercore.results import FeatureResult
-from mercore.store import Collection, Store
-from mercore.target import failures, groups
+from mercore.store import Collection, Entry, Store
 
 
 def feature_results(pipeline: Pipeline, manifest: Manifest, store: Store) -> list[FeatureResult]:
@@ -22,9 +21,8 @@ def feature_results(pipeline: Pipeline, manifest: Manifest, store: Store) -> lis
 
 
 def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
-    collection = store.collection(groups(node)[0], node.name, node.fingerprint)
-    entries = collection.entries() if collection else {}
-    found = {sample.id: entries[sample.id] for sample in manifest.samples if sample.id in entries}
+    collection = store.collection(node.groups[0], node.name, node.fingerprint)
+    count, noted = _found(collection, manifest.ids)
     notes = collection.notes() if collection else []
     return FeatureResult(
         name=node.name,
@@ -32,14 +30,24 @@ def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
         kind=node.kind,
         fingerprint=node.fingerprint,
         dim=_dim(node, collection),
-        samples=len(found),
-        failed=tuple(failures(found).items()),
+        samples=count,
+        failed=tuple(failures(noted).items()),
         seconds=_total(notes, "wall"),
         decode=_total(notes, "decode"),
         encode=_total(notes, "encode"),
         write=_total(notes, "write"),
-        records=_warnings(entry.record for entry in found.values()),
+        records=_warnings(entry.record for entry in noted.values()),
     )
+
+
+def _found(collection: Collection | None, ids: Sequence[str]) -> tuple[int, dict[str, Entry]]:
+    """Return how many of the samples are stored, and those of which something is noted."""
+    if collection is None:
+        return 0, {}
+    entries = collection.entries()
+    known, noted = entries.keys(), entries.noted()
+    count = sum(map(known.__contains__, ids))
+    return count, {id: noted[id] for id in ids if id in noted}
 
 
 def _dim(node: Node, collection: Collection | None) -> int | None:
@@ -58,12 +66,21 @@ def _warnings(records: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue
     return dict(counts)
 
 
+def failures(entries: Mapping[str, Entry]) -> dict[str, str]:
+    """Return sample id to reason for those that failed; an absent medium is no failure."""
+    return {
+        identifier: entry.failed
+        for identifier, entry in entries.items()
+        if entry.failed is not None and not entry.record.get("absent")
+    }
+
+
 def superseded(pipeline: Pipeline, store: Store) -> list[Collection]:
     """Return the collections that the pipeline does not use: what ``mer prune`` deletes."""
     current = {
         (group, node.name, node.fingerprint)
         for node in pipeline.nodes.values()
-        for group in groups(node)
+        for group in node.groups
     }
     return [
         collection

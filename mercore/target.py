@@ -18,6 +18,7 @@ from mercore.manifest import Sample
 from mercore.pipeline import Node, Pipeline
 from mercore.reader import AbsentError, Item, Upstream, UpstreamError
 from mercore.sources import Sources
+from mercore.status import failures
 from mercore.store import Collection, Entry, Row, RowType, Store
 from mercore.streams import medium_name, pack
 
@@ -30,7 +31,7 @@ class Target:
         self._dim = node.component.dim if isinstance(node.component, Encoder) else None
         self._collections: dict[str, Collection] = {
             group: store.create(group, node.name, node.fingerprint, header(node, pipeline))
-            for group in groups(node)
+            for group in node.groups
         }
         self._kinds = {group: part.rows for group, part in self._collections.items() if part.rows}
 
@@ -165,22 +166,6 @@ class Target:
     def _who(self) -> str:
         kind = "preprocessor" if self._node.kind == "stream" else "encoder"
         return f"{kind} {self._node.component.name!r}"
-
-
-def failures(entries: Mapping[str, Entry]) -> dict[str, str]:
-    """Return sample id to reason for those that failed; an absent medium is no failure."""
-    return {
-        identifier: entry.failed
-        for identifier, entry in entries.items()
-        if entry.failed is not None and not entry.record.get("absent")
-    }
-
-
-def groups(node: Node) -> tuple[str, ...]:
-    """Return the groups of the store that hold the node's results."""
-    if node.kind == "stream":
-        return ("streams",)
-    return ("features", "frames") if node.frames else ("features",)
 
 
 def header(node: Node, pipeline: Pipeline) -> dict[str, JsonValue]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -227,6 +228,24 @@ def test_help_imports_neither_torch_nor_plugins_nor_zarr() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Extract features" in done.stdout
+
+
+def test_status_imports_neither_decoders_nor_what_trains_and_reports(folder: Path) -> None:
+    mer_json("extract")
+    code = (
+        "import sys\n"
+        "from mercore.cli import main\n"
+        "main(['status'], standalone_mode=False)\n"
+        "heavy = {'av', 'soxr', 'torch', 'zarr', 'sklearn', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(mercore_toys.__file__).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "36 of 36" in done.stdout
 
 
 def test_a_store_is_made_by_extract_alone(folder: Path) -> None:

@@ -16,7 +16,6 @@ import pytest
 
 import mercore
 from mercore import hookspecs
-from mercore.errors import RegistryError
 from mercore.plugins import KINDS, Plugins
 from mercore.registry import Registry
 from mercore.resolve import resolve
@@ -72,14 +71,6 @@ def test_the_swap_of_the_readme_changes_one_feature(tmp_path: Path) -> None:
     after = resolve(Registry.read(tmp_path / "registry.yaml"), Plugins()).nodes
     changed = {name for name in before if before[name].fingerprint != after[name].fingerprint}
     assert changed == {"speech"}
-
-
-def test_the_pipeline_of_the_paper_lacks_nothing_but_components() -> None:
-    registry = Registry.read(ROOT / "examples/mer2024/registry.yaml")
-    with pytest.raises(RegistryError) as caught:
-        resolve(registry, Plugins())
-    mistakes = str(caught.value).splitlines()[1:]
-    assert all("is called" in line for line in mistakes), mistakes
 
 
 def test_the_table_of_the_architecture_has_every_module() -> None:

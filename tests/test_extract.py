@@ -54,8 +54,8 @@ class Bench:
         self.registry = registry
         self.store = Store(folder / "mer.zarr")
 
-    def run(self, *names: str, retry_failed: bool = False) -> dict[str, Outcome]:
-        machine = Machine(device="cpu")
+    def run(self, *names: str, retry_failed: bool = False, parallel: int = 0) -> dict[str, Outcome]:
+        machine = Machine(device="cpu", parallel=parallel)
         done = extract(
             self.pipeline(), self.manifest(), self.store, machine,
             names=names, retry_failed=retry_failed,
@@ -102,6 +102,12 @@ def test_features_are_the_mean_over_frames_and_frames_are_kept_when_asked(texts:
     (frames,) = feature.sequences(["three"])
     assert frames.dtype == np.float16
     assert frames[:, :3].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+
+
+def test_components_load_one_after_another(texts: Bench) -> None:
+    features = [f"  x{n}: {{uses: lonely, inputs: {{text: text}}}}" for n in range(4)]
+    texts.registry = "\n".join(["classes: [sad, happy]", "features:", *features, ""])
+    assert [outcome.extracted for outcome in texts.run(parallel=4).values()] == [3] * 4
 
 
 def test_derived_streams_feed_features(clips: Bench) -> None:

@@ -65,6 +65,50 @@ def test_every_mistake_is_reported_at_once_with_its_line(write: Write) -> None:
     assert "m.csv:6: none of video, audio, text is given" in found
 
 
+def test_mistakes_are_told_in_the_order_of_the_file(write: Write) -> None:
+    path = write("m.csv", "id,split,label,text\na,test,joy,no.txt\nb,tran,joy,\n,test,,hi\n")
+    with pytest.raises(ManifestError) as caught:
+        read(path)
+    lines = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    starts = [
+        "m.csv:2: label 'joy'", "m.csv:2: text: no such file: 'no.txt'",
+        "m.csv:3: split 'tran'", "m.csv:3: label 'joy'", "m.csv:3: none of video, audio, text",
+        "m.csv:4: no id",
+    ]  # fmt: skip
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(start)
+
+
+def test_lines_are_those_of_the_file_also_after_blank_ones_and_broken_text(write: Write) -> None:
+    path = write("m.csv", 'id,split,text\n\na,test,"two\nlines"\n\nb,tst,hi\na,test,hi\n')
+    with pytest.raises(ManifestError) as caught:
+        read(path)
+    assert "m.csv:6: split 'tst'" in str(caught.value)
+    assert "m.csv:7: id 'a' is already on line 4" in str(caught.value)
+
+
+def test_a_short_row_has_no_value_in_its_last_columns(write: Write) -> None:
+    (sample,) = read(write("m.csv", "id,split,text,label,age\n a ,test, hi\n")).samples
+    assert sample == Sample("a", "test", None, {"text": "hi"}, {"age": ""})
+
+
+def test_a_video_gives_audio_too(write: Write) -> None:
+    write("a.mp4", "")
+    manifest = read(write("m.csv", "id,split,video\na,test,a.mp4\n"))
+    assert [manifest.gives(medium) for medium in ("video", "audio", "text")] == [True, True, False]
+
+
+def test_samples_from_elsewhere_are_a_manifest_too() -> None:
+    samples = (
+        Sample("a", "test", None, {"video": "/a.mp4", "text": "hi"}),
+        Sample("b", "train", "sad", {"text": "ho"}, {"age": "7"}),
+    )
+    manifest = Manifest.of("elsewhere", samples)
+    assert manifest.samples == samples
+    assert manifest.ids == ["a", "b"]
+    assert manifest.splits == ("train", "test")
+
+
 def test_a_whole_wrong_column_does_not_fill_the_screen(write: Write) -> None:
     rows = "".join(f"{i},train,joy,hi\n" for i in range(100))
     with pytest.raises(ManifestError, match=r"100 mistakes(.|\n)*and 80 more"):

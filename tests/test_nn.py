@@ -24,6 +24,7 @@ from mercore.nn import (
     normalised,
     resized,
     rows,
+    stretched,
 )
 
 
@@ -111,7 +112,11 @@ def test_arrays_go_there_and_back() -> None:
     assert np.array_equal(rows(moved(array, "cpu").to(torch.bfloat16)), array)
 
 
-@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (112, 112), (224, 224), (37, 91)])
+SHAPES = [(300, 400), (400, 300), (112, 112), (224, 224), (37, 91)]
+ODD_SHAPES = [(55, 55), (55, 110), (58, 58), (116, 100)]  # of which rounding loses a pixel
+
+
+@pytest.mark.parametrize("shape", SHAPES + ODD_SHAPES)
 @pytest.mark.parametrize("shorter", [None, 248])
 def test_pictures_are_resized_as_torchvision_does(
     shape: tuple[int, int], shorter: int | None
@@ -124,6 +129,14 @@ def test_pictures_are_resized_as_torchvision_does(
     )
     found = resized(pixels, 224, shorter=shorter)
     for picture, own in zip(pixels, found, strict=True):
+        assert np.array_equal(np.asarray(reference(Image.fromarray(picture))), own)
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (37, 91), (224, 224)])
+def test_pictures_are_stretched_as_torchvision_does(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
+    reference = transforms.Resize((224, 224), interpolation=transforms.InterpolationMode.BICUBIC)
+    for picture, own in zip(pixels, stretched(pixels, 224), strict=True):
         assert np.array_equal(np.asarray(reference(Image.fromarray(picture))), own)
 
 

@@ -118,6 +118,17 @@ def test_entries_tell_what_is_known(store: Store, collection: Collection) -> Non
     assert reopened(store, collection).entries() == expected
 
 
+def test_what_is_noted_of_samples_is_that_of_their_latest_commits(collection: Collection) -> None:
+    good = Row("good", np.zeros((1, 2), np.float32), record={"score": 0.5})
+    collection.commit([good, Row("bad", None, failed="no audio"), *vectors("plain")])
+    collection.commit([Row("late", None, failed="no video"), *vectors("good")])
+    collection.compact()
+    collection.commit(vectors("late"))
+    entries = collection.entries()
+    assert entries.keys() == {"good", "bad", "plain", "late"}
+    assert entries.noted() == {"bad": Entry(0, "", {}, "no audio")}
+
+
 def test_a_commit_of_failures_only_is_fine(store: Store, collection: Collection) -> None:
     collection.commit([Row("a", None, failed="broken")])
     collection.compact()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mercore.components import Decision
-from mercore.extraction import Outcome
-from mercore.manifest import Manifest
-from mercore.pipeline import Node, Pipeline
-from mercore.plugins import Plugins
-from mercore.predict import Prediction
-from mercore.project import Project
-from mercore.results import BranchResult
-from mercore.status import feature_results, superseded
-from mercore.store import Collection, Store
+if TYPE_CHECKING:
+    from mercore.components import Decision
+    from mercore.extraction import Outcome
+    from mercore.manifest import Manifest
+    from mercore.pipeline import Node, Pipeline
+    from mercore.plugins import Plugins
+    from mercore.predict import Prediction
+    from mercore.project import Project
+    from mercore.results import BranchResult
+    from mercore.store import Collection, Store
 
 Json = dict[str, Any]
 
@@ -45,8 +45,8 @@ def _node(node: Node) -> Json:
 
 
 def _samples(manifest: Manifest) -> Json:
-    splits = Counter(sample.split for sample in manifest.samples)
-    return {"path": str(manifest.path), "samples": len(manifest.samples), "splits": dict(splits)}
+    splits = Counter(manifest.table["split"])
+    return {"path": str(manifest.path), "samples": len(manifest.ids), "splits": dict(splits)}
 
 
 def installed(plugins: Plugins) -> Json:
@@ -108,6 +108,8 @@ def _reasons(failed: Mapping[str, str]) -> list[Json]:
 
 def stored(project: Project) -> Json:
     """Return what the store holds for the project, and what it holds besides."""
+    from mercore.status import feature_results, superseded
+
     results = feature_results(project.pipeline, project.manifest, project.store)
     return {
         "store": str(project.store.path),
@@ -117,7 +119,7 @@ def stored(project: Project) -> Json:
                 "kind": result.kind,
                 "fingerprint": result.fingerprint,
                 "done": result.samples,
-                "samples": len(project.manifest.samples),
+                "samples": len(project.ids),
                 "failed": len(result.failed),
                 "failures": _reasons(dict(result.failed)),
                 "dim": result.dim,

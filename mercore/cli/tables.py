@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from mercore.cli.show import Json
-from mercore.report import summary_table
 
 _REASONS = 5
 
@@ -123,6 +122,8 @@ def print_decided(about: Json) -> None:
 
 def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
     """Print the scores and the path of the HTML report."""
+    from mercore.report import summary_table
+
     table = _table("branch", "split", "WAF", "95% interval", "accuracy")
     for row in summary_table(report):
         interval = f"{row.low:.3f} to {row.high:.3f}"

@@ -4,11 +4,12 @@ Importing it imports torch: do so in ``_model.py``, never in the module that the
 """
 
 from mercore.nn._checkpoint import Checkpoint
+from mercore.nn._configs import parsed, read_json
 from mercore.nn._devices import dtype_of, moved, rows
 from mercore.nn._fill import Rule, built, fill
 from mercore.nn._hidden import HiddenStates, chosen
 from mercore.nn._onnx import OnnxModel
-from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized
+from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -23,6 +24,9 @@ __all__ = [
     "fill",
     "moved",
     "normalised",
+    "parsed",
+    "read_json",
     "resized",
     "rows",
+    "stretched",
 ]

@@ -40,7 +40,7 @@ class HiddenStates:
 
     def __init__(
         self,
-        blocks: nn.ModuleList,
+        blocks: nn.ModuleList | nn.Sequential,
         layers: Sequence[int],
         reduce: Literal["mean", "sum"],
         *,

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mercore.nn._devices import moved
+
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
@@ -22,16 +24,27 @@ def resized(
     from the centre. `pixels` is ``(frames, height, width, 3)``, RGB.
     """
     height, width = pixels.shape[1:3]
-    scale = (shorter or size) / min(height, width)
-    # Rounded down, as torchvision and transformers do.
-    wide, high = max(size, int(width * scale)), max(size, int(height * scale))
-    left, top = (wide - size) // 2, (high - size) // 2
+    # Rounded down, as torchvision and transformers do; in whole numbers, which keep 56 * 224 / 56.
+    high, wide = ((shorter or size) * side // min(height, width) for side in (height, width))
+    left, top = round((wide - size) / 2), round((high - size) / 2)  # as torchvision and timm
     out = np.empty((len(pixels), size, size, 3), np.uint8)
     for index, picture in enumerate(pixels):
         image = Image.fromarray(picture)
         if (wide, high) != (width, height):
             image = image.resize((wide, high), Image.Resampling.BICUBIC)
         out[index] = np.asarray(image)[top : top + size, left : left + size]
+    return out
+
+
+def stretched(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return ``(frames, size, size, 3)`` pictures: all of each, whatever its proportions were.
+
+    Resized as by `resized`, of which nothing is cut off here.
+    """
+    out = np.empty((len(pixels), size, size, 3), np.uint8)
+    for index, picture in enumerate(pixels):
+        image = Image.fromarray(picture)
+        out[index] = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
     return out
 
 
@@ -45,6 +58,8 @@ def normalised(
 
     `pixels` is ``(frames, height, width, 3)`` uint8 and stays on its device.
     """
-    shift = torch.tensor(mean, device=pixels.device) * 255
-    scale = torch.tensor(std, device=pixels.device) * 255
+    # Moved, not made there, which would wait for all that the device has still to do.
+    shift, scale = (
+        moved(np.array(values, np.float32), str(pixels.device)) * 255 for values in (mean, std)
+    )
     return ((pixels.float() - shift) / scale).to(dtype).permute(0, 3, 1, 2).contiguous()

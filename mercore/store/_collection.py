@@ -17,7 +17,7 @@ from mercore.media import FloatArray
 from mercore.store._compact import check, clean, publish_base
 from mercore.store._documents import decoded, encoded
 from mercore.store._files import Files
-from mercore.store._parts import Array, Entry, Part, Row, RowType
+from mercore.store._parts import Array, Entries, Part, Row, RowType
 from mercore.store._segments import CommitKeys, SegmentWriter
 from mercore.store._view import ATTEMPTS, View, load_view, named, read_rows
 
@@ -98,7 +98,7 @@ class Collection:
         """The width of ``(rows, dim)`` samples; None for other rows, and where there are none."""
         return self.rows.shape[0] if self.rows and len(self.rows.shape) == 1 else None
 
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self) -> Entries:
         """Return what is known of each sample, failed ones too, in the order of first commit."""
         return self._refresh().entries
 

@@ -6,7 +6,7 @@ with, for each sample, how many of those rows are its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -152,6 +152,19 @@ class Entries(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self._where)
+
+    def keys(self) -> KeysView[str]:
+        """Return the ids."""
+        return self._where.keys()
+
+    def noted(self) -> dict[str, Entry]:
+        """Return those that failed or have a record; nothing is put together for the others."""
+        return {
+            id: self[id]
+            for number, part in enumerate(self._parts)
+            for id in {**part.failed, **part.records}
+            if self._of[self._where[id]] == number
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
+from time import sleep
 from typing import ClassVar
 
 import numpy as np
@@ -66,6 +68,22 @@ class Letters(Encoder):
             return [one(inputs) for inputs in batch]
 
         return encode
+
+
+class Lonely(Letters):
+    """Letters that fail to load while others of them load."""
+
+    name: ClassVar[str] = "lonely"
+    alone: ClassVar = Lock()
+
+    def load(self, device: str, dtype: str) -> Encode:
+        if not self.alone.acquire(blocking=False):
+            raise CheckpointError("another one loads")
+        try:
+            sleep(0.05)
+            return super().load(device, dtype)
+        finally:
+            self.alone.release()
 
 
 class Loudness(Encoder):
@@ -231,7 +249,7 @@ class Centroid(Fusion):
 
 @hookimpl
 def encoders() -> list[type[Encoder]]:
-    return [Letters, Loudness, Brightness, Unloadable, Wobbly, Either, Both]
+    return [Letters, Lonely, Loudness, Brightness, Unloadable, Wobbly, Either, Both]
 
 
 @hookimpl

@@ -31,7 +31,7 @@ class Hubert(OnnxOptions, Encoder):
     last one is behind the final norm, the others are as the blocks leave them. Blocks behind the
     last of `layers` are not loaded. n samples of audio give ``(n - 400) // 320 + 1`` frames, fewer
     where `pad_chunks` is set: each piece of 10 s gives 499. The store keeps the mean over the
-    frames, and the frames too with ``frames: true``.
+    frames, and the frames too with ``frames: true``; with ``pool: mean`` there is only the mean.
 
     Audio is brought to mean 0 and variance 1 over the utterance where the checkpoint's
     ``preprocessor_config.json`` says ``do_normalize``; without that file, and of fairseq's files,
@@ -71,6 +71,8 @@ class Hubert(OnnxOptions, Encoder):
     """Which hidden states to combine: 0 is what the first block reads, -1 the last layer."""
     reduce: Literal["mean", "sum"] = "mean"
     """How to combine the layers."""
+    pool: Literal["frames", "mean"] = "frames"
+    """What to return: a row a frame, or their mean as one row."""
     chunk: float | None = Field(default=None, ge=1)
     """Encode audio longer than this many seconds in pieces that do not see each other, for memory:
     that of attention grows with the square of the length. Null for the whole."""

@@ -95,6 +95,8 @@ class HubertEncoder:
         cut = [self._pieces(self._audio(sample)) for sample in batch]
         encoded = iter(self._encoded([piece for pieces in cut for piece in pieces]))
         matrices = [np.concatenate([next(encoded) for _ in pieces]) for pieces in cut]
+        if self._options.pool == "mean":
+            matrices = [matrix.mean(0, keepdims=True) for matrix in matrices]
         return [Noted(matrix, self._record) if self._record else matrix for matrix in matrices]
 
     def _audio(self, sample: Inputs) -> FloatArray:

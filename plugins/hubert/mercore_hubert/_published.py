@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from transformers import HubertConfig
 
 from mercore.checkpoints import locate
 from mercore.errors import CheckpointError
-from mercore.nn import Checkpoint
+from mercore.nn import Checkpoint, read_json
 from mercore_hubert import BESIDE
 from mercore_hubert._layouts import FAIRSEQ, TRANSFORMERS, Layout, blocks, layout_of
 
@@ -93,7 +92,7 @@ def _told_in(folder: Path) -> Mapping[str, Any]:
             f"{folder}: has no {CONFIG}, which says the sizes of weights in the layout of "
             "transformers; put it beside them"
         )
-    told = _json(file)
+    told = read_json(file)
     if told.get("model_type") != "hubert":
         raise CheckpointError(
             f"{file}: is of a {told.get('model_type')!r} model, expected 'hubert'; give a "
@@ -112,7 +111,7 @@ def _told_in(folder: Path) -> Mapping[str, Any]:
 
 def _normalise(folder: Path, config: HubertConfig) -> bool:
     file = folder / PREPROCESSOR
-    told = _json(file) if file.is_file() else {}
+    told = read_json(file) if file.is_file() else {}
     rate = told.get("sampling_rate", RATE)
     if rate != RATE:
         raise CheckpointError(f"{file}: sampling_rate is {rate!r}, expected {RATE}")
@@ -176,13 +175,3 @@ def _named(weights: Checkpoint, pattern: str) -> list[str]:
 
 def _up_to(numbers: list[int]) -> str:
     return f" with numbers up to {numbers[-1]}" if numbers else ""
-
-
-def _json(file: Path) -> Mapping[str, Any]:
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: is no JSON: {error}; fetch the file again") from error
-    if not isinstance(told, dict):
-        raise CheckpointError(f"{file}: holds a {type(told).__name__}, expected an object")
-    return told

@@ -93,6 +93,13 @@ def test_any_length_gives_its_frames(kind: tiny.Kind, samples: int) -> None:
     assert apart(found, exact(kind, audio)) <= 1e-5
 
 
+def test_pooling_gives_the_mean_of_the_frames() -> None:
+    frames = encode(folder("large"), AUDIO)
+    pooled = encode(folder("large"), AUDIO, pool="mean")
+    assert pooled.shape == (1, tiny.WIDTH)
+    assert apart(pooled, frames.mean(0, keepdims=True)) <= 1e-6
+
+
 def test_biases_of_the_convolutions_are_read_where_the_file_has_them(tmp_path: Path) -> None:
     weights = tiny.tensors("large", biased=True)
     checkpoint = tiny.write_safetensors(tmp_path, "large", weights)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torchaudio  # type: ignore[import-untyped]
+import torchaudio
 from numpy.typing import NDArray
 from pydantic import ValidationError
 

@@ -1,0 +1,145 @@
+"""Baichuan through transformers' LlamaModel: rotary positions for 7B, ALiBi for 13B."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaModel
+
+from mercore.components import Inputs, Noted
+from mercore.errors import InputError
+from mercore.media import FloatArray, Text
+from mercore.nn import Checkpoint, HiddenStates, built, chosen, dtype_of, fill, moved, rows
+from mercore_baichuan import Baichuan
+from mercore_baichuan._alibi import Alibi, NoRotation
+from mercore_baichuan._layouts import Sizes, check_names, located, rules, sizes_of
+from mercore_baichuan._tokens import Line, Lines
+
+# Tokens a run, with padding: enough to fill the device, little enough for its memory.
+TOKENS: Final = {"cpu": 2048, "cuda": 16384}
+
+
+class BaichuanModel:
+    """The function ``Baichuan.load`` returns."""
+
+    def __init__(self, options: Baichuan, device: str, dtype: str) -> None:
+        self._options, self._device, self._dtype = options, device, dtype_of(dtype)
+        path = located(options.checkpoint)
+        folder = path.parent if path.is_file() else path
+        self._sizes = sizes_of(folder)
+        self._lines = Lines(options, folder, self._sizes)
+        depth = self._sizes.num_hidden_layers
+        layers = chosen(options.layers, depth, "baichuan")
+        self._model = self._filled(Checkpoint(path), max(1, *layers), norm=depth in layers)
+        self._states = HiddenStates(
+            self._model.layers, layers, options.reduce, depth=depth, final=self._model.norm
+        )
+        heads = self._sizes.num_attention_heads
+        self._alibi = None if self._sizes.rotary else Alibi(heads, self._dtype, device)
+
+    @torch.inference_mode()
+    def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray | Noted[FloatArray]]:
+        lines = [self._lines.line(_text_of(sample)) for sample in batch]
+        runs = list(in_runs(lines, TOKENS[torch.device(self._device).type]))
+        # Nothing waits for the device before the last run is under way.
+        states = [self._run([lines[place] for place in run]) for run in runs]
+        found = [np.zeros((1, self._sizes.hidden_size), np.float32) for _ in lines]
+        for run, matrix in zip(runs, map(rows, states), strict=True):
+            ends = np.cumsum([len(self._kept(lines[place])) for place in run])
+            for place, own in zip(run, np.split(matrix, ends[:-1]), strict=True):
+                found[place] = self._finished(own)
+        return [_noted(own, line) for own, line in zip(found, lines, strict=True)]
+
+    def _filled(self, checkpoint: Checkpoint, blocks: int, norm: bool) -> LlamaModel:
+        """Return the first blocks with their weights, and the final norm if wanted."""
+        check_names(checkpoint, self._sizes, blocks)
+        model = built(lambda: _network(self._sizes, blocks, norm))
+        where = rules(blocks, norm)
+        return fill(model, checkpoint, where, dtype=self._dtype, device=self._device)
+
+    def _kept(self, line: Line) -> range:
+        """Return the positions whose rows are wanted."""
+        if self._options.pool == "last":
+            return range(len(line.ids) - 1, len(line.ids))
+        return range(line.start, line.start + line.read)
+
+    def _run(self, lines: Sequence[Line]) -> torch.Tensor:
+        """Return the rows wanted of all lines, one line after the other, on the device."""
+        longest = max(len(line.ids) for line in lines)
+        # Padding comes last, and no token looks at what comes after it: nothing has to be masked.
+        ids = np.zeros((len(lines), longest), np.int64)
+        for row, line in zip(ids, lines, strict=True):
+            row[: len(line.ids)] = line.ids
+        kept = [index * longest + at for index, line in enumerate(lines) for at in self._kept(line)]
+        self._model(
+            input_ids=moved(ids, self._device),
+            attention_mask=self._alibi(longest) if self._alibi else None,
+            use_cache=False,
+        )
+        states = self._states.take().flatten(0, 1)  # (lines * longest, dim)
+        return states[moved(np.array(kept), self._device)]
+
+    def _finished(self, matrix: FloatArray) -> FloatArray:
+        """Return the rows of one text as asked for, in memory of their own."""
+        if not np.isfinite(matrix).all():
+            raise InputError(
+                f"baichuan gives values that are not finite in {str(self._dtype)[6:]}; use "
+                "bfloat16 or float32"
+            )
+        return matrix.mean(0, keepdims=True) if self._options.pool == "mean" else matrix.copy()
+
+
+def in_runs(lines: Sequence[Line], budget: int) -> Iterator[list[int]]:
+    """Yield the places of the lines that have text, those of like length together.
+
+    Padded to its longest, a run holds at most `budget` tokens, or one line.
+    """
+    run: list[int] = []
+    for place in sorted(range(len(lines)), key=lambda place: len(lines[place].ids)):
+        if not lines[place].read:
+            continue
+        if run and (len(run) + 1) * len(lines[place].ids) > budget:
+            yield run
+            run = []
+        run.append(place)
+    if run:
+        yield run
+
+
+def _network(sizes: Sizes, blocks: int, norm: bool) -> LlamaModel:
+    config = LlamaConfig(
+        vocab_size=sizes.vocab_size,
+        hidden_size=sizes.hidden_size,
+        intermediate_size=sizes.intermediate_size,
+        num_hidden_layers=blocks,
+        num_attention_heads=sizes.num_attention_heads,
+        hidden_act=sizes.hidden_act,
+        rms_norm_eps=sizes.rms_norm_eps,
+        max_position_embeddings=sizes.context,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        pad_token_id=None,
+    )
+    config._attn_implementation = "sdpa"
+    model = LlamaModel(config)
+    if not sizes.rotary:
+        model.register_module("rotary_emb", NoRotation())
+    if not norm:
+        model.register_module("norm", nn.Identity())
+    return model
+
+
+def _text_of(sample: Inputs) -> str:
+    text = sample["text"]
+    if not isinstance(text, Text):
+        raise InputError(f"the input 'text' holds {type(text).__name__}, expected text")
+    return text.content
+
+
+def _noted(matrix: FloatArray, line: Line) -> FloatArray | Noted[FloatArray]:
+    if line.read == line.tokens:
+        return matrix
+    return Noted(matrix, {"tokens": line.tokens, "read": line.read})

@@ -94,8 +94,8 @@ class Hubert(OnnxOptions, Encoder):
 
     @property
     def frame_rate(self) -> float | None:
-        """50: a frame every 320 samples."""
-        return 50.0
+        """50: a frame every 320 samples; None for their mean."""
+        return 50.0 if self.pool == "frames" else None
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights, wherever they lie; a preset is what it stands for."""

@@ -253,6 +253,11 @@ def test_the_preset_gives_the_features_of_merbench(samples: int, frames: int) ->
     assert np.abs(pooled).max() <= 4e-5  # of the sum of four layers
 
 
+def test_a_mean_has_no_frame_rate() -> None:
+    assert Hubert().frame_rate == 50.0
+    assert Hubert(pool="mean").frame_rate is None
+
+
 def test_a_preset_is_what_it_stands_for() -> None:
     preset = Hubert(preset="mertools")
     assert (preset.reduce, preset.chunk, preset.pad_chunks) == ("sum", 10.0, True)

@@ -16,7 +16,7 @@ from mercore_hubert import Hubert
 from mercore_hubert._audio import Convolutions, normalised, padded
 from mercore_hubert._network import Network, network, run, together
 from mercore_hubert._published import RATE, Published, published
-from mercore_hubert._windows import windowed
+from mercore_hubert._windows import exportable, windowed
 
 Pieces = Sequence[FloatArray]
 """Audio ``(samples,)`` each, normalised."""
@@ -77,7 +77,7 @@ class HubertEncoder:
         only_float32("hubert", dtype)
         model = OnnxModel(
             self._options,
-            lambda: network(found, self._options, device="cpu", dtype=torch.float32),
+            lambda: self._exportable(found),
             [(self._example(seconds),) for seconds in (1.0, 2.3)],
             {"audio": {1: "samples"}},
             device=device,
@@ -85,6 +85,12 @@ class HubertEncoder:
         )
         self._record = {"int8_error": model.error} if self._options.int8 else {}
         return lambda pieces: [model(piece[np.newaxis])[0] for piece in pieces]
+
+    def _exportable(self, found: Published) -> Network:
+        net = network(found, self._options, device="cpu", dtype=torch.float32)
+        faster = exportable(net.model.feature_extractor, found.config)
+        net.model.register_module("feature_extractor", faster)
+        return net
 
     def _example(self, seconds: float) -> torch.Tensor:
         samples = int(seconds * RATE)

@@ -22,7 +22,21 @@ def windowed(convolutions: HubertFeatureEncoder, config: HubertConfig) -> nn.Mod
     if config.feat_extract_norm == "group" and whole:
         return convolutions
     layers = zip(convolutions.conv_layers, config.conv_kernel, config.conv_stride, strict=True)
-    return nn.Sequential(_Start(), *(_Layer(*layer) for layer in layers), _End()).eval()
+    return nn.Sequential(_Start(), *(_Layer(*layer) for layer in layers), _Turn()).eval()
+
+
+def exportable(convolutions: HubertFeatureEncoder, config: HubertConfig) -> nn.Module:
+    """Return what computes the same and can be exported: ONNX Runtime quantises products alone.
+
+    A first layer with a group norm stays a convolution: it is small, and its norm is over time.
+    """
+    layers = list(
+        zip(convolutions.conv_layers, config.conv_kernel, config.conv_stride, strict=True)
+    )
+    first: list[nn.Module] = [_Start()]
+    if config.feat_extract_norm == "group":
+        first, layers = [_Start(), _Turn(), layers[0][0], _Turn()], layers[1:]
+    return nn.Sequential(*first, *(_Parts(*layer) for layer in layers), _Turn()).eval()
 
 
 class _Start(nn.Module):
@@ -30,9 +44,9 @@ class _Start(nn.Module):
         return audio[..., None]  # (batch, samples, 1)
 
 
-class _End(nn.Module):
+class _Turn(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
-        return frames.transpose(1, 2)  # (batch, channels, frames)
+        return frames.transpose(1, 2)  # (batch, channels, frames), or back
 
 
 class _Layer(nn.Module):
@@ -52,20 +66,56 @@ class _Layer(nn.Module):
         self.activation = layer.activation
         self.kernel, self.stride = kernel, stride
 
-    def forward(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor) -> Tensor:
+        """Return the windows of ``(batch, length, channels)`` times the weight."""
         x = x.contiguous()
         batch, length, channels = x.shape
         count = (length - self.kernel) // self.stride + 1
         windows = x.as_strided(
             (batch, count, self.kernel * channels), (length * channels, self.stride * channels, 1)
         )
-        y = functional.linear(windows, self.weight, self.bias)
+        return functional.linear(windows, self.weight, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.product(x)
         if isinstance(self.norm, nn.GroupNorm):
             y = _normed(y, self.norm)
         elif self.norm is not None:
             y = self.norm(y)
         activated: Tensor = self.activation(y)
         return activated
+
+
+class _Parts(_Layer):
+    """The same for an export, which cannot have windows that overlap.
+
+    A window is as many whole strides as fit into it and single times behind them; each of these
+    parts is a product of its own.
+    """
+
+    def __init__(self, layer: Any, kernel: int, stride: int) -> None:
+        super().__init__(layer, kernel, stride)
+        self.strides, self.times = divmod(kernel, stride)
+        channels = layer.conv.weight.shape[1]
+        sizes = [stride * channels] * self.strides + [channels] * self.times
+        # Parameters of their own: what an export splits is not quantised.
+        self.parts = nn.ParameterList(torch.split(self.weight, sizes, 1)).requires_grad_(False)
+
+    def product(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        count, stride = (length - self.kernel) // self.stride + 1, self.stride
+        wholes = [
+            x[:, stride * part : stride * (part + count)].reshape(batch, count, -1)
+            for part in range(self.strides)
+        ]
+        single = [
+            x[:, stride * self.strides + time :: stride][:, :count] for time in range(self.times)
+        ]
+        first, *others = zip(wholes + single, self.parts, strict=True)
+        y = functional.linear(*first, self.bias)
+        for part, weight in others:
+            y = y + functional.linear(part, weight)
+        return y
 
 
 def _normed(x: Tensor, norm: nn.GroupNorm) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -27,7 +28,7 @@ _PATIENTLY = 30.0
 
 
 @dataclass(frozen=True)
-class Repository:
+class Repository(ABC):
     """A repository of weights on a hub."""
 
     name: str
@@ -77,6 +78,7 @@ class Repository:
         if self.revision != commit:
             _write(self._folder() / "refs" / (self.revision or self.branch), commit)
 
+    @abstractmethod
     def ask(
         self, commit: str | None = None, *, timeout: float = _PATIENTLY
     ) -> tuple[str | None, list[str]]:
@@ -84,18 +86,18 @@ class Repository:
 
         Given a `commit`, that one and its files. `timeout` is in seconds.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def fetch(self, commit: str | None, files: Sequence[str]) -> None:
         """Download the `files` into the snapshot of `commit`; those that are there stay."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self) -> str:
         """Return the command that fetches the repository into a folder ``name``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _folder(self) -> Path:
-        raise NotImplementedError
+        """Return the folder of the repository in the cache of the hub client."""
 
 
 @cache

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,26 @@ def test_every_dependency_has_its_tested_version_in_the_constraints() -> None:
         for requirement in sum(extras, project(folder)["dependencies"]):
             name = distribution(requirement)
             assert name.startswith("mercore") or name in pins(), f"{folder.name}: {name}"
+
+
+def imported(package: Path) -> set[str]:
+    """Return the distributions that the modules of a package import, extras aside."""
+    known = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    nodes = [
+        node for path in package.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    tops = {name.partition(".")[0] for name in names} - {package.name, "mercore"}
+    return {known.get(top, top.replace("_", "-")) for top in tops - set(sys.stdlib_module_names)}
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
+def test_a_plugin_declares_what_it_imports(folder: Path) -> None:
+    declared = {distribution(requirement) for requirement in project(folder)["dependencies"]}
+    assert imported(folder / f"mercore_{folder.name}") <= declared
+    uses_nn = "mercore.nn" in "".join(path.read_text() for path in folder.glob("mercore_*/*.py"))
+    assert uses_nn == ("mercore[nn]" in project(folder)["dependencies"])
 
 
 def test_every_development_requirement_has_its_tested_version_in_the_constraints() -> None:

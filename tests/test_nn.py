@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import BaseModel, PositiveInt
 from torch import nn
 from torchvision.transforms import v2 as transforms
 
 from mercore import Encoder, Words
 from mercore.components import Encode
-from mercore.errors import RegistryError, RunError
+from mercore.errors import CheckpointError, RegistryError, RunError
 from mercore.nn import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -22,6 +23,8 @@ from mercore.nn import (
     dtype_of,
     moved,
     normalised,
+    parsed,
+    read_json,
     resized,
     rows,
     stretched,
@@ -99,6 +102,38 @@ def test_a_layer_that_is_not_there_is_refused(layer: int) -> None:
 def test_a_layer_given_twice_is_refused() -> None:
     with pytest.raises(RegistryError, match=r"names a hidden state twice"):
         chosen((4, -1), 4, "toy")
+
+
+class Sizes(BaseModel):
+    width: PositiveInt
+    kind: Literal["gelu"] = "gelu"
+
+
+def test_a_json_file_is_read_as_what_it_should_be(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"width": 3, "more": []}')
+    assert parsed(Sizes, file, read_json(file)) == Sizes(width=3)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory; fetch it"),
+        ("{", "is no JSON: .*; fetch the file again"),
+        ("[]", "holds a list, expected an object"),
+        ("{}", "cannot be used: width: Field required; expected that of a toy$"),
+        (
+            '{"width": 0, "kind": "relu"}',
+            "cannot be used: width: .*, found 0; kind: .*, found 'relu'",
+        ),
+    ],
+)
+def test_a_json_file_that_is_unfit_says_why(tmp_path: Path, content: str | None, said: str) -> None:
+    file = tmp_path / "config.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(CheckpointError, match=rf"config.json: {said}"):
+        parsed(Sizes, file, read_json(file), "a toy")
 
 
 def test_a_type_that_is_none_is_refused() -> None:

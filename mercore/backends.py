@@ -23,8 +23,9 @@ class OnnxOptions(BaseModel):
     int8: bool = Field(
         default=False,
         description="With `backend: onnx`: quantise the weights of the matrix products to 8 bits. "
-        "What that costs is in the record of each sample: `int8_error`, the largest difference "
-        "from torch on examples as a share of the largest value.",
+        "The record of each sample has `int8_error`: the largest difference from torch, as a share "
+        "of the largest value, on two made-up examples. On your own data it may be several times "
+        "that: compare some clips with `int8: false` before you rely on it.",
     )
 
     @model_validator(mode="after")

@@ -54,9 +54,11 @@ def check_trainable(labels: IntArray, folds: int, classes: Sequence[str]) -> Non
             f"{folds} folds need at least {folds} samples and two classes"
         )
     if sizes.max() < folds:
+        most = int(sizes.max())
+        cure = f"set 'folds: {most}'" if most > 1 else "label two samples of a class or more"
         raise RunError(
-            f"the largest class, {classes[int(sizes.argmax())]!r}, has {sizes.max()} train "
-            f"samples, too few for {folds} folds; set 'folds: {max(2, sizes.max())}'"
+            f"the largest class, {classes[int(sizes.argmax())]!r}, has {most} train samples, too "
+            f"few for {folds} folds; {cure}"
         )
 
 

@@ -43,7 +43,7 @@ class OnnxModel:
     different sizes: the first is traced, all are run by both, and an export further than 1e-3 of
     the largest value from torch is refused with a RunError. `inputs` names the inputs, each with
     names for the dimensions that may change. `int8` then quantises the weights of the matrix
-    products; what that costs is in `error`, and never refused.
+    products; what that costs on the examples is in `error`, and never refused.
 
     Raises RunError where onnx or onnxruntime is missing, and where it does not run on `device`.
     """

@@ -93,8 +93,12 @@ class HubertEncoder:
         return net
 
     def _example(self, seconds: float) -> torch.Tensor:
-        samples = int(seconds * RATE)
-        return torch.randn(1, samples, generator=torch.Generator().manual_seed(samples))
+        """Return audio of mean 0 and variance 1: a voice's harmonics, which come and go."""
+        times = np.arange(int(seconds * RATE)) / RATE
+        voice = sum(np.sin(2 * np.pi * 120 * k * times) / k for k in range(1, 30))
+        noise = np.random.default_rng(0).standard_normal(len(times))
+        audio = np.abs(np.sin(2 * np.pi * 2 * times)) * voice + 0.05 * noise
+        return torch.from_numpy(normalised(audio.astype(np.float32)))[None]
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mercore.components import Component
+from mercore.components import Component, Record
 from mercore.errors import RunError
 from mercore.fingerprints import describe
 from mercore.media import FloatArray
@@ -50,6 +50,8 @@ class OnnxModel:
 
     error: float
     """The largest difference from torch on the examples, as a share of the largest value."""
+    record: Record
+    """What to note about each sample: ``int8_error`` where it is quantised, else nothing."""
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class OnnxModel:
         if not folder.exists():
             _publish(folder, build(), examples, inputs, int8)
         self.error = float(json.loads((folder / _CHECK).read_text())["error"])
+        self.record = {"int8_error": self.error} if int8 else {}
         self._session = _session(folder / _MODEL, device)
 
     def __call__(self, *arrays: NDArray[Any]) -> FloatArray:

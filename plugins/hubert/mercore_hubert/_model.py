@@ -83,7 +83,7 @@ class HubertEncoder:
             device=device,
             int8=self._options.int8,
         )
-        self._record = {"int8_error": model.error} if self._options.int8 else {}
+        self._record = model.record
         return lambda pieces: [model(piece[np.newaxis])[0] for piece in pieces]
 
     def _exportable(self, found: Published) -> Network:

@@ -68,7 +68,7 @@ class TextEncoder:
             device=device,
             int8=self._options.int8,
         )
-        self._record = {"int8_error": model.error} if self._options.int8 else {}
+        self._record = model.record
         return model
 
     def _reduced(self, folder: Path, dtype: torch.dtype) -> nn.Module:

@@ -78,11 +78,12 @@ def told(path: Path) -> Told:
 
 
 def _of_config(file: Path) -> Told:
-    kind = parsed(_Kind, file, read_json(file))
+    content = read_json(file)
+    kind = parsed(_Kind, file, content)
     if kind.model_type == "vit_mae":
-        return _of_transformers(file)
+        return _of_transformers(file, content)
     if kind.model_type is None and (kind.architecture or "").startswith("vit_"):
-        timm = parsed(_Timm, file, read_json(file))
+        timm = parsed(_Timm, file, content)
         sizes, colours = timm.model_args, timm.pretrained_cfg
         return Told(timm.num_features, sizes.depth, sizes.num_heads, colours.mean, colours.std)
     raise CheckpointError(
@@ -92,8 +93,8 @@ def _of_config(file: Path) -> Told:
     )
 
 
-def _of_transformers(file: Path) -> Told:
-    config = parsed(_Transformers, file, read_json(file))
+def _of_transformers(file: Path, content: object) -> Told:
+    config = parsed(_Transformers, file, content)
     if config.hidden_act != "gelu":
         raise CheckpointError(f"{file}: hidden_act {config.hidden_act!r}, expected 'gelu'")
     return Told(config.hidden_size, config.num_hidden_layers, config.num_attention_heads)

@@ -103,7 +103,7 @@ class VitMAEModel:
             device=device,
             int8=self._options.int8,
         )
-        self._record = {"int8_error": model.error} if self._options.int8 else {}
+        self._record = model.record
         mean, std = self._told.mean, self._told.std
 
         def run(pixels: NDArray[np.uint8]) -> Tensor:

@@ -192,6 +192,7 @@ NAMES = {
     "Use": "[a component](#a-fusion-or-an-ensemble)",
     "Mining": "[mining](#mining)",
     "JsonValue": "any value",
+    "Preprocessor": "a preprocessor",
 }
 TYPES = {
     "string": "text",

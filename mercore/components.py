@@ -22,14 +22,14 @@ IntArray = NDArray[np.int64]
 Record = Mapping[str, JsonValue]
 """What a component notes about one sample beside its output: a score, a decision, a warning."""
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Noted(Generic[T]):
+class Noted(Generic[T_co]):
     """An output together with the record of its sample."""
 
-    value: T
+    value: T_co
     record: Record = field(default_factory=dict)
 
 

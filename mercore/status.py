@@ -36,7 +36,7 @@ def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
         decode=_total(notes, "decode"),
         encode=_total(notes, "encode"),
         write=_total(notes, "write"),
-        records=_warnings(entry.record for entry in noted.values()),
+        records=_summary(entry.record for entry in noted.values()),
     )
 
 
@@ -61,8 +61,14 @@ def _total(notes: Sequence[Mapping[str, Any]], key: str) -> float:
     return float(sum(note.get(key, 0.0) for note in notes))
 
 
-def _warnings(records: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]:
-    counts = Counter(str(record["warning"]) for record in records if "warning" in record)
+def _summary(records: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]:
+    """Return how many samples have each warning, and how many each decision."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        if "warning" in record:
+            counts[str(record["warning"])] += 1
+        if "decision" in record:
+            counts[f"decision: {record['decision']}"] += 1
     return dict(counts)
 
 

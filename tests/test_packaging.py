@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
+EXTRAS = {"nn": "mercore.nn", "speech": "mercore.denoising"}
+"""The extras of the core, and the module that needs each."""
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 
 
@@ -55,7 +57,7 @@ def test_every_dependency_has_its_tested_version_in_the_constraints() -> None:
 
 
 def imported(package: Path) -> set[str]:
-    """Return the distributions that the modules of a package import, extras aside."""
+    """Return the distributions that the modules of a package import."""
     known = {"PIL": "pillow", "sklearn": "scikit-learn"}
     nodes = [
         node for path in package.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
@@ -68,10 +70,14 @@ def imported(package: Path) -> set[str]:
 
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
 def test_a_plugin_declares_what_it_imports(folder: Path) -> None:
-    declared = {distribution(requirement) for requirement in project(folder)["dependencies"]}
+    about = project(folder)
+    extras = about.get("optional-dependencies", {}).values()
+    declared = {distribution(requirement) for requirement in sum(extras, about["dependencies"])}
     assert imported(folder / f"mercore_{folder.name}") <= declared
-    uses_nn = "mercore.nn" in "".join(path.read_text() for path in folder.glob("mercore_*/*.py"))
-    assert uses_nn == ("mercore[nn]" in project(folder)["dependencies"])
+    code = "".join(path.read_text() for path in folder.glob("mercore_*/*.py"))
+    used = [extra for extra, module in EXTRAS.items() if module in code]
+    core = f"mercore[{','.join(used)}]" if used else "mercore"
+    assert core in about["dependencies"]
 
 
 def test_every_development_requirement_has_its_tested_version_in_the_constraints() -> None:

@@ -51,6 +51,7 @@ NO_FACE = {
     "plain": "mtcnn: no face in ",
 }
 FAILURES = {
+    "noisy_text": ("", NO_AUDIO),
     "denoised": ("", NO_AUDIO),
     "transcript": ("stream 'denoised' failed: ", NO_AUDIO),
     "faces": ("", NO_FACE),
@@ -193,7 +194,9 @@ def check_speech(project: Project) -> None:
     transcript, heard = stored(project, "transcript", "clip")
     assert words_of(transcript) == SPOKEN.split()  # no error allowed: the recording is clean
     assert heard["confidence"] > 0.8
-    denoised, _ = stored(project, "denoised", "clip")
+    denoised, chosen = stored(project, "denoised", "clip")
+    assert chosen["decision"] in ("denoised", "original")  # never what was taken away
+    assert words_of(Text(chosen["texts"]["noisy"])) == SPOKEN.split()
     assert isinstance(denoised, Waveform)
     assert denoised.seconds == pytest.approx(SECONDS, abs=0.1)  # AAC fills up its last frame
 

@@ -20,6 +20,7 @@ import soxr
 from numpy.typing import NDArray
 
 from mercore.components import Inputs, Noted
+from mercore.denoising import Chooser, Separated, template_of
 from mercore.media import FloatArray, Media, Waveform
 from mercore_starter._audio import RATE, samples_of
 from mercore_starter.speech import DEEPFILTERNET, DeepFilterNet
@@ -41,19 +42,33 @@ PIECE, WARM_UP = 60 * INSIDE, 2 * INSIDE
 class Denoiser:
     """The function ``DeepFilterNet.load`` returns."""
 
-    def __init__(self, options: DeepFilterNet) -> None:
+    def __init__(self, options: DeepFilterNet, device: str, dtype: str) -> None:
         self._networks = open_networks()
         lowest = 0.0 if options.limit_db is None else 10 ** (-options.limit_db / 20)
         self._kept = np.float32(lowest)
         self._workers = min(os.cpu_count() or 1, 8)
+        self._choose = Chooser(options, device, dtype) if options.asr else None
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[Noted[Media]]:
         clips = [samples_of(sample) for sample in batch]
         # Each clip on one core, and as many clips as there are cores: the networks release the GIL.
         with ThreadPoolExecutor(self._workers) as pool:
-            return list(pool.map(self._denoise, clips))
+            denoised = list(pool.map(self._denoise, clips))
+        if self._choose is None:
+            return denoised
+        return self._choose(
+            [
+                Separated(
+                    Waveform(noisy, RATE),
+                    {"denoised": clean.value.samples, "residual": noisy - clean.value.samples},
+                    template_of(sample),
+                    clean.record,
+                )
+                for sample, noisy, clean in zip(batch, clips, denoised, strict=True)
+            ]
+        )
 
-    def _denoise(self, samples: FloatArray) -> Noted[Media]:
+    def _denoise(self, samples: FloatArray) -> Noted[Waveform]:
         noisy = soxr.resample(samples, RATE, INSIDE, quality="VHQ")
         clean, ratio = in_pieces(self._networks, noisy)
         fitted = np.zeros_like(samples)

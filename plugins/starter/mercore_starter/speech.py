@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import Field, JsonValue
 
 from mercore.components import Encode, Encoder, Preprocessor, Transform
+from mercore.denoising import SpeechChoice
 from mercore.media import Audio, Words
 from mercore_starter.packaged import PACKAGED, PackagedWeights
 
@@ -107,8 +108,13 @@ class WhisperASR(Preprocessor):
         return Transcriber(self, device, dtype)
 
 
-class DeepFilterNet(Preprocessor):
+class DeepFilterNet(SpeechChoice, Preprocessor):
     """The speech without the noise: audio of the same length and level, at 16 kHz.
+
+    With `asr`, only where that helps, by the rule of Ge et al. 2024 (section 2.4.2): the noisy
+    audio, the denoised one and what was taken away (``residual``) are transcribed, and of the last
+    two the one whose words are more like those of the noisy audio is taken, where they differ by
+    more than `margin`; else the noisy audio is kept. The record then also has the decision.
 
     Works at 48 kHz inside, and looks 40 ms ahead; the output is not delayed. The record is
     ``{"reduction_db": energy removed, "snr_db": mean of the model's estimate of the
@@ -123,7 +129,6 @@ class DeepFilterNet(Preprocessor):
     """
 
     name = "deepfilternet"
-    inputs: ClassVar = {"audio": Audio(rate=16_000)}
     output = Audio(rate=16_000)
 
     limit_db: float | None = Field(default=None, gt=0.0)
@@ -134,7 +139,7 @@ class DeepFilterNet(Preprocessor):
         return {"weights": DEEPFILTERNET.identity()}
 
     def load(self, device: str, dtype: str) -> Transform:
-        """Return the function that denoises; `device` and `dtype` are not used."""
+        """Return the function that denoises; `device` and `dtype` are those of the `asr`."""
         from mercore_starter._denoise import Denoiser
 
-        return Denoiser(self)
+        return Denoiser(self, device, dtype)

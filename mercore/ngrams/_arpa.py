@@ -9,7 +9,6 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from mercore.errors import CheckpointError
 from mercore.ngrams._model import END, START, UNKNOWN, UNKNOWN_FLOOR, BackoffModel, State
@@ -20,10 +19,10 @@ _SECTION = re.compile(rb"\\(\d+)-grams:")
 
 
 def read_arpa(path: Path) -> BackoffModel:
-    """Return the model of an ARPA file, plain or gzip.
+    r"""Return the model of an ARPA file, plain or gzip.
 
     ``<UNK>`` is read as ``<unk>``; where neither is, an unknown word has `UNKNOWN_FLOOR`. Raises
-    CheckpointError naming the file and the line: no ``\\data\\``, a section that is missing, cut
+    CheckpointError naming the file and the line: no ``\data\``, a section that is missing, cut
     off or has another number of lines than announced, a word that is no 1-gram.
     """
     try:
@@ -50,7 +49,7 @@ class _Reader:
         for order, count in enumerate(counts, start=1):
             line = self._section(line, order, count, last=order == len(counts))
         if line != b"\\end\\":
-            self._fail(f"{_shown(line)}, expected \\end\\ after the {len(counts)}-grams")
+            raise self._error(f"{_shown(line)}, expected \\end\\ after the {len(counts)}-grams")
         self._check_marks()
         self._probabilities.setdefault((UNKNOWN,), UNKNOWN_FLOOR * _NATURAL)
         return BackoffModel(len(counts), self._probabilities, self._backoffs)
@@ -63,37 +62,39 @@ class _Reader:
         counts: list[int] = []
         while found := _COUNT.fullmatch(line := self._next("a line like 'ngram 1=200'")):
             if int(found[1]) != len(counts) + 1:
-                self._fail(f"{_shown(line)}, expected the count of the {len(counts) + 1}-grams")
+                raise self._error(
+                    f"{_shown(line)}, expected the count of the {len(counts) + 1}-grams"
+                )
             counts.append(int(found[2]))
         if not counts:
-            self._fail(f"{_shown(line)}, expected a line like 'ngram 1=200'")
+            raise self._error(f"{_shown(line)}, expected a line like 'ngram 1=200'")
         return counts, line
 
     def _section(self, line: bytes, order: int, count: int, *, last: bool) -> bytes:
         """Read the n-grams of one order; return the line after them."""
         found = _SECTION.fullmatch(line)
         if not found or int(found[1]) != order:
-            self._fail(f"{_shown(line)}, expected \\{order}-grams:")
+            raise self._error(f"{_shown(line)}, expected \\{order}-grams:")
         for done in range(count):
             line = self._next(f"{count - done} more {order}-grams")
             if line.startswith(b"\\"):
-                self._fail(f"{done} {order}-grams, but {count} are announced in \\data\\")
+                raise self._error(f"{done} {order}-grams, but {count} are announced in \\data\\")
             self._ngram(line.split(), order, last)
         line = self._next("\\end\\" if last else f"\\{order + 1}-grams:")
         if not line.startswith(b"\\"):
-            self._fail(f"more {order}-grams than the {count} announced in \\data\\")
+            raise self._error(f"more {order}-grams than the {count} announced in \\data\\")
         return line
 
     def _ngram(self, fields: list[bytes], order: int, last: bool) -> None:
         if not order + 1 <= len(fields) <= order + 2 - last:
             weight = "" if last else " and perhaps a back-off weight"
-            self._fail(f"{len(fields)} fields, expected a number, {order} words{weight}")
+            raise self._error(f"{len(fields)} fields, expected a number, {order} words{weight}")
         probability = self._float(fields[0])
         if probability > 0:
-            self._fail(f"log10 probability {probability} is above 0")
+            raise self._error(f"log10 probability {probability} is above 0")
         words = tuple(map(self._word if order > 1 else self._new_word, fields[1 : order + 1]))
         if words in self._probabilities:
-            self._fail(f"the n-gram {' '.join(words)!r} is there twice")
+            raise self._error(f"the n-gram {' '.join(words)!r} is there twice")
         self._probabilities[words] = probability * _NATURAL
         if order > 1:
             self._backoffs.setdefault(words[:-1], 0.0)
@@ -104,22 +105,22 @@ class _Reader:
         try:
             value = float(field)
         except ValueError:
-            self._fail(f"{_shown(field)} is not a number")
+            raise self._error(f"{_shown(field)} is not a number")
         if math.isnan(value) or value == math.inf:
-            self._fail(f"{_shown(field)} is not a number")
+            raise self._error(f"{_shown(field)} is not a number")
         return value
 
     def _word(self, field: bytes) -> str:
         word = self._words.get(field)
         if word is None:
-            self._fail(f"the word {_shown(field)} is no 1-gram")
+            raise self._error(f"the word {_shown(field)} is no 1-gram")
         return word
 
     def _new_word(self, field: bytes) -> str:
         try:
             word = sys.intern(field.decode())
         except UnicodeDecodeError:
-            self._fail(f"the word {field!r} is not UTF-8")
+            raise self._error(f"the word {field!r} is not UTF-8")
         return self._words.setdefault(field, word)
 
     def _check_marks(self) -> None:
@@ -133,10 +134,10 @@ class _Reader:
             self._number += 1
             if stripped := line.strip():
                 return stripped
-        self._fail(f"the file ends, expected {expected}")
+        raise self._error(f"the file ends, expected {expected}")
 
-    def _fail(self, found: str) -> NoReturn:
-        raise CheckpointError(f"{self._path}:{self._number}: {found}")
+    def _error(self, found: str) -> CheckpointError:
+        return CheckpointError(f"{self._path}:{self._number}: {found}")
 
 
 def _shown(field: bytes) -> str:

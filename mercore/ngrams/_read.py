@@ -62,9 +62,7 @@ class _Reader:
         counts: list[int] = []
         while found := _COUNT.fullmatch(line := self._next("a line like 'ngram 1=200'")):
             if int(found[1]) != len(counts) + 1:
-                raise self._error(
-                    f"{_shown(line)}, expected the count of the {len(counts) + 1}-grams"
-                )
+                raise self._error(f"{_shown(line)}, expected 'ngram {len(counts) + 1}=...'")
             counts.append(int(found[2]))
         if not counts:
             raise self._error(f"{_shown(line)}, expected a line like 'ngram 1=200'")
@@ -105,7 +103,7 @@ class _Reader:
         try:
             value = float(field)
         except ValueError:
-            raise self._error(f"{_shown(field)} is not a number")
+            value = math.nan
         if math.isnan(value) or value == math.inf:
             raise self._error(f"{_shown(field)} is not a number")
         return value
@@ -120,7 +118,7 @@ class _Reader:
         try:
             word = sys.intern(field.decode())
         except UnicodeDecodeError:
-            raise self._error(f"the word {field!r} is not UTF-8")
+            raise self._error(f"the word {field!r} is not UTF-8") from None
         return self._words.setdefault(field, word)
 
     def _check_marks(self) -> None:

@@ -80,31 +80,28 @@ def _lines(source: str, watch: Watch) -> Iterator[tuple[int, bytes]]:
     try:
         with ExitStack() as stack:
             if source == "-":
-                yield from enumerate(sys.stdin.buffer, start=1)
+                yield from _watched(source, sys.stdin.buffer, sys.stdin.buffer, None)
                 return
             raw = stack.enter_context(Path(source).open("rb"))
-            text = stack.enter_context(gzip.open(raw)) if _is_gzip(raw) else raw
-            yield from _watched(source, raw, text, watch)
+            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+            text = stack.enter_context(gzip.open(raw)) if zipped else raw
+            yield from _watched(source, raw, text, watch if raw.seekable() else None)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read the text {source}: {reason}") from error
 
 
-def _is_gzip(raw: IO[bytes]) -> bool:
-    magic = raw.read(2)
-    raw.seek(0)
-    return magic == b"\x1f\x8b"
-
-
 def _watched(
-    source: str, raw: IO[bytes], text: IO[bytes] | gzip.GzipFile, watch: Watch
+    source: str, raw: IO[bytes], text: IO[bytes] | gzip.GzipFile, watch: Watch | None
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines; tell how many kilobytes of the file are read."""
-    watch.start(source, -(-Path(source).stat().st_size // 1000))
+    """Yield the lines; tell the watch how many kilobytes of the file are read."""
     told = 0
+    if watch:
+        watch.start(source, -(-Path(source).stat().st_size // 1000))
     for number, line in enumerate(text, start=1):
         yield number, line.removeprefix(_BOM) if number == 1 else line
-        if number % _EVERY == 0:
+        if watch and number % _EVERY == 0:
             watch.advance(source, raw.tell() // 1000 - told, 0)
             told = raw.tell() // 1000
-    watch.advance(source, -(-raw.tell() // 1000) - told, 0)
+    if watch:
+        watch.advance(source, -(-raw.tell() // 1000) - told, 0)

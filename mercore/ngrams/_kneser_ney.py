@@ -82,7 +82,7 @@ def build(
     chosen = [_discounts(numbers) for numbers in basis]
     discounts = [found or FALLBACK for found in chosen]
     levels = _estimate(counts, basis, discounts, prune)
-    warnings = [_warning(n) for n, found in enumerate(chosen, start=1) if not found]
+    warnings = _warnings([n for n, found in enumerate(chosen, start=1) if not found])
     while not levels[-1].kept.any():
         warnings.append(f"there are no {len(levels)}-grams to keep; the order is one less")
         levels.pop()
@@ -129,11 +129,14 @@ def _discounts(counts: IntArray) -> Discounts | None:
     return (one, two, more) if min(one, two, more) > 0 else None
 
 
-def _warning(order: int) -> str:
-    return (
-        f"too little text, or text that repeats itself: no discounts can be estimated for the "
-        f"{order}-grams; {FALLBACK} are taken"
-    )
+def _warnings(orders: Sequence[int]) -> list[str]:
+    if not orders:
+        return []
+    ngrams = ", ".join(f"{order}-grams" for order in orders)
+    return [
+        f"too little text, or text that repeats itself, to estimate the discounts of the {ngrams}; "
+        f"{', '.join(map(str, FALLBACK))} are taken"
+    ]
 
 
 def _estimate(

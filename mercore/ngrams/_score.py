@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mercore.errors import InputError
 from mercore.ngrams._model import UNKNOWN, BackoffModel
 
 
@@ -34,7 +35,7 @@ class TextScore:
 
 
 def score_text(model: BackoffModel, sentences: Iterable[Sequence[str]]) -> TextScore:
-    """Return what the model says about the sentences."""
+    """Return what the model says about the sentences; raises InputError where there are none."""
     count = units = unknown = 0
     total = strange = 0.0
     for sentence in sentences:
@@ -48,6 +49,8 @@ def score_text(model: BackoffModel, sentences: Iterable[Sequence[str]]) -> TextS
         total += model.end(state)
         units += len(sentence)
         count += 1
+    if not count:
+        raise InputError("no sentence to score: the text is empty")
     return TextScore(count, units, unknown, total, total - strange)
 
 

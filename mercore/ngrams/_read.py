@@ -14,7 +14,7 @@ from mercore.errors import CheckpointError
 from mercore.ngrams._model import END, START, UNKNOWN, UNKNOWN_FLOOR, BackoffModel, State
 
 _NATURAL = math.log(10)
-_COUNT = re.compile(rb"ngram (\d+) *= *(\d+)")
+_COUNT = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)")
 _SECTION = re.compile(rb"\\(\d+)-grams:")
 
 

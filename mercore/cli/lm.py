@@ -26,7 +26,13 @@ def lm() -> None:
 
 @lm.command()
 @click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
-@click.option("--out", default="lm.arpa", metavar="FILE", help="The model; .gz compresses it.")
+@click.option(
+    "--out",
+    default="lm.arpa",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="The model; .gz compresses it.",
+)
 @click.option("--order", default=3, type=click.IntRange(1, 5), help="Units an n-gram has at most.")
 @click.option(
     "--units",

@@ -406,12 +406,14 @@ class Recorder:
     def __init__(self) -> None:
         self.total: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
+        self.calls = 0
 
     def start(self, name: str, total: int) -> None:
         self.total[name] += total
 
     def advance(self, name: str, done: int, failed: int) -> None:
         self.done[name] += done
+        self.calls += 1
 
 
 def test_a_watch_is_told_how_much_is_read_and_counted(tmp_path: Path) -> None:
@@ -420,6 +422,7 @@ def test_a_watch_is_told_how_much_is_read_and_counted(tmp_path: Path) -> None:
     watch = Recorder()
     build(read_sentences(str(path), watch=watch), order=4, watch=watch)
     assert watch.total == {str(path): 75, "n-grams": 4} == watch.done
+    assert watch.calls == 3 + 4
 
 
 def test_a_text_is_scored_with_and_without_unknown_words(tmp_path: Path) -> None:
@@ -429,6 +432,7 @@ def test_a_text_is_scored_with_and_without_unknown_words(tmp_path: Path) -> None
     assert found.log_probability == pytest.approx(sum(logs) * math.log(10))
     assert found.perplexity == pytest.approx(10 ** (-sum(logs) / 5))
     assert found.known_perplexity == pytest.approx(10 ** (-(sum(logs) + 1.25) / 4))
+    assert score_text(small(tmp_path), [["<unk>"]]).unknown == 1
     with pytest.raises(InputError, match="the text is empty"):
         score_text(small(tmp_path), [])
 

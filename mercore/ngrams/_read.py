@@ -73,8 +73,9 @@ class _Reader:
         found = _SECTION.fullmatch(line)
         if not found or int(found[1]) != order:
             raise self._error(f"{_shown(line)}, expected \\{order}-grams:")
+        more = f"more {order}-grams"
         for done in range(count):
-            line = self._next(f"{count - done} more {order}-grams")
+            line = self._next(more)
             if line.startswith(b"\\"):
                 raise self._error(f"{done} {order}-grams, but {count} are announced in \\data\\")
             self._ngram(line.split(), order, last)
@@ -90,7 +91,7 @@ class _Reader:
         probability = self._float(fields[0])
         if probability > 0:
             raise self._error(f"log10 probability {probability} is above 0")
-        words = tuple(map(self._word if order > 1 else self._new_word, fields[1 : order + 1]))
+        words = self._ngram_of(fields[1 : order + 1])
         if words in self._probabilities:
             raise self._error(f"the n-gram {' '.join(words)!r} is there twice")
         self._probabilities[words] = probability * _NATURAL
@@ -104,15 +105,17 @@ class _Reader:
             value = float(field)
         except ValueError:
             value = math.nan
-        if math.isnan(value) or value == math.inf:
+        if not value < math.inf:
             raise self._error(f"{_shown(field)} is not a number")
         return value
 
-    def _word(self, field: bytes) -> str:
-        word = self._words.get(field)
-        if word is None:
-            raise self._error(f"the word {_shown(field)} is no 1-gram")
-        return word
+    def _ngram_of(self, fields: list[bytes]) -> State:
+        if len(fields) == 1:
+            return (self._new_word(fields[0]),)
+        try:
+            return tuple([self._words[field] for field in fields])
+        except KeyError as error:
+            raise self._error(f"the word {_shown(error.args[0])} is no 1-gram") from None
 
     def _new_word(self, field: bytes) -> str:
         try:

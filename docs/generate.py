@@ -15,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from click import Context, Group
+
 from mercore import hookspecs
 from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
@@ -43,13 +45,18 @@ def cli() -> Iterator[str]:
         "terminal_width": 88,
     }
     whole = main.make_context("mer", [], **settings)
-    contexts = [whole] + [
-        command.make_context(name, [], parent=whole, **settings)
-        for name, command in main.commands.items()
-    ]
-    for context in contexts:
+    for context in _commands(whole, settings):
         text = context.command.get_help(context)
         yield from ("", f"## {context.command_path}", "", "```text", text, "```")
+
+
+def _commands(context: Context, settings: Mapping[str, Any]) -> Iterator[Context]:
+    """Yield the context of a command and of those below it."""
+    yield context
+    if isinstance(context.command, Group):
+        for name, command in context.command.commands.items():
+            below = command.make_context(name, [], parent=context, **settings)
+            yield from _commands(below, settings)
 
 
 def components() -> Iterator[str]:

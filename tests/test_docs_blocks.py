@@ -57,6 +57,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         manifest.write_text("\n".join(["id,split,label,video", *lines, ""]))
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
     (tmp_path / "clip.txt").write_text("Is it you?")
+    for name in ("corpus.txt", "heldout.txt"):
+        (tmp_path / name).write_text("你好，世界\n你好\n", encoding="utf-8")
+    (tmp_path / "tokens.json").write_text('["<s>", "</s>", "你", "好", "<unk>"]', encoding="utf-8")
     for command in ("RUN", "TRAIN", "EXTRACT", "PREDICT"):  # asking for a GPU imports torch
         monkeypatch.setenv(f"MERCORE_{command}_DEVICE", "cpu")
     monkeypatch.chdir(tmp_path)

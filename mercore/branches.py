@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,20 +91,31 @@ def assign_folds(data: Dataset, folds: int, seed: int, classes: Sequence[str]) -
 
 
 def train(
-    branch: BranchNode, data: Dataset, folds: IntArray, *, classes: int, device: str, seed: int
+    branch: BranchNode,
+    data: Dataset,
+    folds: IntArray,
+    *,
+    classes: int,
+    device: str,
+    seed: int,
+    pseudo: IntArray | None = None,
 ) -> Trained:
     """Return the branch cross-validated: one fit a fold, each fold validated on its own part.
 
     Samples that lack a feature are not trained on; they are predicted with its mean over the
-    fold's training samples in its place.
+    fold's training samples in its place. `pseudo` is ``(samples,)``: labels of further samples,
+    -1 for none, which every fold is trained on and none is validated on.
     """
     began = time.perf_counter()
     complete = data.complete(branch.features)
+    mined = np.zeros(len(folds), np.bool_) if pseudo is None else (pseudo >= 0) & (folds < 0)
+    if pseudo is not None:
+        data = replace(data, labels=np.where(mined, pseudo, data.labels))
     probabilities = np.zeros((len(data.samples), classes), np.float32)
     learnt, scores = [], []
     count = int(folds.max()) + 1
     for number in range(count):
-        fitted = (folds >= 0) & (folds != number) & complete
+        fitted = ((folds >= 0) & (folds != number) | mined) & complete
         valid = (folds == number) & complete
         learnt.append(_fit(branch, data, fitted, valid, classes, device, seed + number))
         rows = (folds == number) | (folds < 0)

@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from pydantic import JsonValue
 
 from mercore.components import Component
 from mercore.manifest import Manifest, Sample
+from mercore.mining import PseudoLabels
 from mercore.pipeline import Node, Pipeline
 from mercore.store import Entry
 
@@ -63,6 +65,15 @@ def branch_keys(
         )
         for name, branch in pipeline.branches.items()
     }
+
+
+def mined_keys(keys: Mapping[str, str], pseudo: PseudoLabels, ids: Sequence[str]) -> dict[str, str]:
+    """Return a hash of all that decides each branch of a round of mining, from those without it."""
+    shares: dict[str, list[JsonValue]] = {name: [] for name in keys}
+    names = list(keys)
+    for row in np.flatnonzero(pseudo.learners >= 0).tolist():
+        shares[names[pseudo.learners[row]]].append([ids[row], int(pseudo.labels[row])])
+    return {name: fingerprint([key, shares[name]]) for name, key in keys.items()}
 
 
 def _samples_key(samples: Sequence[Sample]) -> str:

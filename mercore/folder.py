@@ -21,6 +21,7 @@ from mercore.components import Decision, IntArray
 from mercore.errors import RunError
 from mercore.manifest import Sample
 from mercore.media import FloatArray
+from mercore.results import Round
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,18 @@ class RunFolder:
         branches/NAME/mean0.safetensors means of the features, for samples that lack one
         branches/NAME/probabilities.csv id and one column a class, in the order of the manifest
         branches/NAME/branch.json       what it was made from and its scores; written last
+        mining/round1/branches/...      the same, of each round of data mining
+        mining/mined.csv                id, label, round, branch: the pseudo-labels
+        mining/mining.json              how many rounds there are; written last
         predictions.csv                 the decision of the ensemble
         report.json, report.html
     """
 
     path: Path
+
+    def round(self, number: int) -> RunFolder:
+        """Return the folder of a round of data mining; 0 is this one."""
+        return RunFolder(self.path / "mining" / f"round{number}") if number else self
 
     def branch(self, name: str, key: str) -> dict[str, Any] | None:
         """Return branch.json when the branch is complete and was made from `key`, else None."""
@@ -103,6 +111,35 @@ class RunFolder:
         assigned = zip(samples, folds.tolist(), strict=True)
         rows = ([sample.id, fold] for sample, fold in assigned if fold >= 0)
         self._csv("folds.csv", ["id", "fold"], rows)
+
+    def save_mined(
+        self, ids: Sequence[str], classes: Sequence[str], rounds: Sequence[Round]
+    ) -> None:
+        """Write the pseudo-labels, and which round was the last."""
+        last = rounds[-1]
+        names = [result.name for result in last.results]
+        columns = (last.pseudo.labels, last.pseudo.rounds, last.pseudo.learners)
+        table = zip(ids, *(column.tolist() for column in columns), strict=True)
+        rows = (
+            [identifier, classes[label], number, names[learner]]
+            for identifier, label, number, learner in table
+            if number
+        )
+        self._csv("mining/mined.csv", ["id", "label", "round", "branch"], rows)
+        first = {name: (self.trained(name) or {}).get("key") for name in names}
+        self.save_json("mining/mining.json", {"rounds": len(rounds) - 1, "branches": first})
+
+    def last_round(self, names: Sequence[str]) -> RunFolder | None:
+        """Return the folder of the last round of mining that began with these branches.
+
+        None where there is none, or the branches were trained again since.
+        """
+        try:
+            about = json.loads((self.path / "mining" / "mining.json").read_text())
+        except (OSError, ValueError):
+            return None
+        first = {name: (self.trained(name) or {}).get("key") for name in names}
+        return self.round(about["rounds"]) if about["branches"] == first else None
 
     def save_predictions(
         self,

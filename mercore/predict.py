@@ -103,6 +103,8 @@ class Predictor:
         if not (folder.path / "registry.yaml").is_file():
             raise RunError(f"{folder.path}: no trained run there; `mer run --out DIR` makes one")
         pipeline = resolve(Registry.read(folder.path / "registry.yaml"), Plugins())
+        if pipeline.registry.content.mining:
+            folder = _mined(folder, pipeline)
         trained = [_read_branch(pipeline, branch, folder) for branch in pipeline.branches.values()]
         return cls(pipeline, trained, machine or Machine(), watch or Silent())
 
@@ -160,6 +162,13 @@ class Predictor:
 
     def _by_class(self, probabilities: FloatArray) -> dict[str, float]:
         return dict(zip(self.pipeline.classes, probabilities.tolist(), strict=True))
+
+
+def _mined(folder: RunFolder, pipeline: Pipeline) -> RunFolder:
+    found = folder.last_round(list(pipeline.branches))
+    if found is None:
+        raise RunError(f"{folder.path}: nothing is mined with these branches; run `mer mine`")
+    return found
 
 
 def _read_branch(pipeline: Pipeline, branch: BranchNode, folder: RunFolder) -> TrainedBranch:

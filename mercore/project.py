@@ -10,25 +10,18 @@ from typing import TYPE_CHECKING
 
 from mercore import branches
 from mercore.components import Decision, IntArray
-from mercore.dataset import (
-    Dataset,
-    feature_entries,
-    label_indices,
-    lacking,
-    read_dataset,
-    trainable,
-)
-from mercore.errors import RegistryError, RunError
-from mercore.fingerprints import branch_keys, describe
+from mercore.dataset import feature_entries, label_indices, lacking, trainable
+from mercore.errors import RegistryError
 from mercore.folder import RunFolder
-from mercore.machine import Machine, limited
+from mercore.machine import Machine
 from mercore.manifest import Manifest
-from mercore.pipeline import BranchNode, Pipeline
+from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins
 from mercore.registry import Registry
 from mercore.resolve import resolve
-from mercore.results import BranchResult, votes
+from mercore.results import BranchResult, Round, votes
 from mercore.store import Store
+from mercore.training import Training
 from mercore.voting import decide
 from mercore.watch import Silent, Watch
 
@@ -112,74 +105,31 @@ class Project:
         """Train the branches that are not up to date; return their names."""
         self.check_trainable()
         self._save_registry()
-        keys = self._keys()
-        stale = [name for name, key in keys.items() if not self.folder.branch(name, key)]
-        if not stale:
-            return []
-        content = self.pipeline.registry.content
-        data = read_dataset(self.pipeline, self.manifest.samples, self.store)
-        branches.check_present(data)
-        folds = branches.assign_folds(data, content.folds, content.seed, self.pipeline.classes)
-        self.folder.save_folds(self.manifest.samples, folds)
-        self.watch.start("branches", len(stale))
-        # One thread: the steps of a fusion are too small to share, and the sums of its products
-        # come out the same on any number of cores.
-        with limited(1):
-            for name in stale:
-                if not self.folder.branch(name, keys[name]):  # another run may have been faster
-                    self._train(self.pipeline.branches[name], keys[name], data, folds)
-                self.watch.advance("branches", 1, 0)
-        return stale
+        return Training(self).first()
 
-    def _train(self, branch: BranchNode, key: str, data: Dataset, folds: IntArray) -> None:
-        trained = branches.train(
-            branch,
-            data,
-            folds,
-            classes=len(self.pipeline.classes),
-            device=self.machine.chosen_device(),
-            seed=self.pipeline.registry.content.seed,
-        )
-        about = {
-            "key": key,
-            "features": dict(self.pipeline.fingerprints(branch)),
-            "fusion": describe(branch.fusion),
-        }
-        self.folder.save_branch(branch.name, about, trained, self.ids, self.pipeline.classes)
+    def first_results(self) -> list[BranchResult]:
+        """Return what the branches predict without pseudo-labels; RunError for a stale one."""
+        return next(Training(self).rounds(train=False)).results
+
+    def mine(self) -> list[Round]:
+        """Return the rounds of data mining, trained where they are not up to date.
+
+        The first is the branches without pseudo-labels; it is the only one where the registry
+        declares no mining, or nothing is agreed on.
+        """
+        self.train()
+        rounds = list(Training(self).rounds(train=True))
+        self.folder.save_mined(self.ids, self.pipeline.classes, rounds)
+        return rounds
+
+    def rounds(self) -> list[Round]:
+        """Return the rounds of data mining; raises RunError for one that is out of date."""
+        self.check_trainable()
+        return list(Training(self).rounds(train=False))
 
     def branch_results(self) -> list[BranchResult]:
-        """Return what the trained branches predicted; raises RunError for one out of date."""
-        self.check_trainable()
-        keys = self._keys()
-        return [
-            self._branch_result(branch, keys[name])
-            for name, branch in self.pipeline.branches.items()
-        ]
-
-    def _branch_result(self, branch: BranchNode, key: str) -> BranchResult:
-        about = self.folder.branch(branch.name, key)
-        if about is None:
-            raise RunError(
-                f"{self.folder.path}: branch {branch.name!r} is not trained on what the registry, "
-                "the manifest and the store hold now; run `mer train`"
-            )
-        table = self.folder.probabilities(branch.name, self.ids, len(self.pipeline.classes))
-        return BranchResult(
-            name=branch.name,
-            features=branch.features,
-            fusion=branch.fusion.name,
-            options=branch.fusion.model_dump(mode="json"),
-            probabilities=table,
-            waf=about["waf"],
-            fold_waf=tuple(score for score in about["fold_waf"] if score is not None),
-            filled=about["filled"],
-            seconds=about["seconds"],
-        )
-
-    def _keys(self) -> dict[str, str]:
-        """Return a hash of all that decides each branch."""
-        features = feature_entries(self.pipeline, self.store)
-        return branch_keys(self.pipeline, self.manifest, features)
+        """Return what the branches of the last round predicted, as ``rounds`` does."""
+        return self.rounds()[-1].results
 
     def missing(self) -> list[tuple[str, ...]]:
         """Return, for each sample, the features of the branches that it lacks."""

@@ -85,9 +85,20 @@ class Branch(_Section):
 class Mining(_Section):
     """How pseudo-labels are mined."""
 
-    split: Name = UNLABELLED
-    rounds: int = Field(default=4, ge=1)
+    split: Name = Field(default=UNLABELLED, description="The samples to mine.")
+    rounds: int = Field(default=4, ge=1, description="At most so many; fewer when none is left.")
     agree: int = Field(default=3, ge=1, description="How many branches must give one label.")
+    confidence: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="The least mean probability that those branches give the label.",
+    )
+    cap: int | None = Field(
+        default=None,
+        ge=1,
+        description="Accept no more samples of a class in a round, the most confident first.",
+    )
 
 
 def _sum(value: object) -> object:

@@ -13,6 +13,7 @@ Keys of report.json (``format`` 1); what cannot be computed is left out or null,
 - ``scores``: labelled split to ``waf``, ``low``, ``high`` (95% bootstrap interval of the WAF),
   ``accuracy``, ``macro_f1``, ``confusion`` (counts, true class by row) and ``precision``,
   ``recall``, ``f1``, each a list in class order;
+- ``mining``: a list of rounds, the first without pseudo-labels, of the keys of ``rounds.mined``;
 - ``agreement``: share of equal labels, a row and a column a branch;
 - ``features``: a list of ``name``, ``kind``, ``uses``, ``fingerprint``, ``dim``, ``samples``,
   ``failed``, ``failures`` (``reason``, ``samples``, first ``ids``), ``failures_left_out``,
@@ -81,6 +82,7 @@ def build(result: Result) -> dict[str, JsonValue]:
         "splits": [_split(result, name) for name in dict.fromkeys(result.splits)],
         "ensemble": {"uses": result.ensemble, "scores": _scores(result, result.decision.labels)},
         "branches": [_branch(result, branch) for branch in result.branches],
+        "mining": [dict(row) for row in result.mining],
         "agreement": _agreement(result.branches),
         "features": [_feature(feature) for feature in result.features],
         "samples": {"total": len(result.ids), "rows": _rows(result, _first(result))},

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from mercore.components import Decision, IntArray, Votes
 from mercore.media import FloatArray
+from mercore.mining import PseudoLabels
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,15 @@ class BranchResult:
     filled: int
     """How many samples lacked a feature and were predicted with its mean in its place."""
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """The branches as one round of data mining trained them; the first has no pseudo-labels."""
+
+    pseudo: PseudoLabels
+    """What was accepted up to this round, of which every branch was trained on a share."""
+    results: list[BranchResult]
 
 
 def votes(branches: Sequence[BranchResult]) -> Votes:
@@ -86,6 +96,8 @@ class Result:
     branches: tuple[BranchResult, ...]
     ensemble: str
     decision: Decision
+    mining: tuple[Mapping[str, JsonValue], ...]
+    """A row a round of data mining, as ``rounds.mined`` says; empty without any."""
     features: tuple[FeatureResult, ...]
     registry: str
     """The text of registry.yaml."""

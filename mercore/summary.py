@@ -13,7 +13,8 @@ from pydantic import JsonValue
 from mercore.pipeline import BranchNode, Node, Pipeline
 from mercore.project import Project
 from mercore.report import build, render
-from mercore.results import ManifestResult, Result
+from mercore.results import ManifestResult, Result, Round
+from mercore.rounds import mined
 from mercore.status import feature_results
 
 _NAMED = 5  # samples that a warning names
@@ -28,7 +29,8 @@ def write_report(project: Project) -> tuple[dict[str, JsonValue], Path]:
 
 def summarise(project: Project) -> Result:
     """Return what the run produced; raises RunError for a branch that is out of date."""
-    results = project.branch_results()
+    rounds = project.rounds()
+    results = rounds[-1].results
     registry, manifest = project.pipeline.registry.document, project.manifest
     return Result(
         title=f"{project.folder.path.name}: {registry.path.name} on {manifest.path.name}",
@@ -40,11 +42,12 @@ def summarise(project: Project) -> Result:
         branches=tuple(results),
         ensemble=project.pipeline.ensemble.name,
         decision=project.decide(results),
+        mining=tuple(mined(project, rounds) if len(rounds) > 1 else ()),
         features=tuple(feature_results(project.pipeline, manifest, project.store)),
         registry=registry.text,
         manifest=ManifestResult(manifest.path.name, len(manifest.ids), manifest.notes),
         versions=_versions(project.pipeline),
-        warnings=tuple([*_untrained(project), *_blind(project), *_rare_classes(project)]),
+        warnings=tuple([*_unmined(project, rounds), *_blind(project), *_rare_classes(project)]),
     )
 
 
@@ -64,9 +67,14 @@ def _installed(distribution: str) -> bool:
     return True
 
 
-def _untrained(project: Project) -> list[str]:
+def _unmined(project: Project, rounds: Sequence[Round]) -> list[str]:
     mining = project.pipeline.registry.content.mining
-    return ["'mining:' is read but not carried out yet"] if mining else []
+    if mining is None or len(rounds) > 1:
+        return []
+    return [
+        f"nothing was mined: no sample of the split {mining.split!r} has a label that "
+        f"{mining.agree} branches agree on"
+    ]
 
 
 def _blind(project: Project) -> list[str]:

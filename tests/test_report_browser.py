@@ -127,6 +127,24 @@ def result() -> Result:
             probabilities=mean,
             support=(tables.argmax(axis=2) == mean.argmax(axis=1)).mean(axis=0).astype(np.float32),
         ),
+        mining=(
+            {
+                "round": 0,
+                "accepted": {name: 0 for name in CLASSES},
+                "left": 3,
+                "right": None,
+                "branches": {"av": 0.5},
+                "waf": {name: 0.5 for name in dict.fromkeys(SPLITS[:-5])},
+            },
+            {
+                "round": 1,
+                "accepted": {name: 1 for name in CLASSES},
+                "left": 0,
+                "right": 0.75,
+                "branches": {"av": 0.75},
+                "waf": {name: 0.75 for name in dict.fromkeys(SPLITS[:-5])},
+            },
+        ),
         features=tuple(
             feature(name, [9, 80, 0][i % 3] * (i + 1)) for i, name in enumerate(FEATURES)
         ),

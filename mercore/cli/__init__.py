@@ -6,12 +6,12 @@ Everything but click is imported inside the commands: ``mer --help`` imports no 
 from mercore.cli.lm import lm
 from mercore.cli.look import check, plugins, prune, schema, status
 from mercore.cli.main import main
-from mercore.cli.work import ensemble, extract, predict, report, run, train
+from mercore.cli.work import ensemble, extract, mine, predict, report, run, train
 
 __all__ = ["main"]
 
 for command in (
-    check, plugins, extract, status, prune, train, ensemble, report, run, predict, schema,
+    check, plugins, extract, status, prune, train, mine, ensemble, report, run, predict, schema,
     lm,
 ):  # fmt: skip
     main.add_command(command)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mercore.plugins import Plugins
     from mercore.predict import Prediction
     from mercore.project import Project
-    from mercore.results import BranchResult
+    from mercore.results import BranchResult, Round
     from mercore.store import Collection, Store
 
 Json = dict[str, Any]
@@ -162,6 +162,18 @@ def trained(results: Sequence[BranchResult], new: Sequence[str]) -> list[Json]:
         }
         for result in results
     ]
+
+
+def mined(project: Project, rounds: Sequence[Round]) -> Json:
+    """Return what each round of data mining accepted, and how well the branches then did."""
+    from mercore import rounds as table
+
+    return {
+        "split": project.pipeline.registry.content.mining
+        and project.pipeline.registry.content.mining.split,
+        "mined": str(project.folder.path / "mining" / "mined.csv"),
+        "rounds": table.mined(project, rounds),
+    }
 
 
 def decided(project: Project, decision: Decision) -> Json:

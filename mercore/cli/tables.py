@@ -113,6 +113,27 @@ def print_trained(about: Sequence[Json]) -> None:
     _print(table)
 
 
+def print_mined(about: Json) -> None:
+    """Print one row a round; the WAF is the ensemble's."""
+    splits = list(about["rounds"][0]["waf"])
+    table = _table("round", "accepted", "left", *(f"WAF {_split(split)}" for split in splits))
+    for row in about["rounds"]:
+        scores = [f"{row['waf'][split]:.4f}" for split in splits]
+        _add(table, row["round"], _counts(row["accepted"]), row["left"], *scores)
+    _print(table)
+    _say(f"Pseudo-labels: {about['mined']}")
+
+
+def _split(name: str) -> str:
+    return "train (cross-validated)" if name == "train" else name
+
+
+def _counts(accepted: Mapping[str, int]) -> str:
+    found = {name: count for name, count in accepted.items() if count}
+    total = sum(found.values())
+    return f"{total} ({', '.join(f'{n} {c}' for n, c in found.items())})" if total else ""
+
+
 def print_decided(about: Json) -> None:
     """Print the counts and where the predictions are."""
     for split, counts in about["decided"].items():
@@ -127,8 +148,9 @@ def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
     table = _table("branch", "split", "WAF", "95% interval", "accuracy")
     for row in summary_table(report):
         interval = f"{row.low:.3f} to {row.high:.3f}"
-        split = "train (cross-validated)" if row.split == "train" else row.split
-        _add(table, row.branch, split, f"{row.waf:.4f}", interval, f"{row.accuracy:.4f}")
+        _add(
+            table, row.branch, _split(row.split), f"{row.waf:.4f}", interval, f"{row.accuracy:.4f}"
+        )
     _print(table)
     for warning in cast(list[str], report["warnings"]):
         _say(f"Warning: {warning}")

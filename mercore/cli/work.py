@@ -1,4 +1,4 @@
-"""The commands that compute: extract, train, ensemble, report, run, predict."""
+"""The commands that compute: extract, train, mine, ensemble, report, run, predict."""
 
 from __future__ import annotations
 
@@ -52,8 +52,29 @@ def train(as_json: bool, **options: Any) -> None:
     with Bars() as bars:
         project = open_project(options, bars)
         trained = project.train()
-    about = show.trained(project.branch_results(), trained)
+        results = project.first_results()
+    about = show.trained(results, trained)
     print_json(about) if as_json else tables.print_trained(about)
+
+
+@click.command()
+@with_options([*FILES, *MACHINE, JSON])
+def mine(as_json: bool, **options: Any) -> None:
+    """Label unlabelled samples where the branches agree, and train on them.
+
+    Round by round, as `mining:` of the registry says; what is done and unchanged is not done again.
+    """
+    from mercore.cli import show, tables
+    from mercore.cli.progress import Bars
+    from mercore.errors import RegistryError
+
+    with Bars() as bars:
+        project = open_project(options, bars)
+        if project.pipeline.registry.content.mining is None:
+            raise RegistryError("the registry declares no mining; add 'mining: {rounds: 4}'")
+        rounds = project.mine()
+    about = show.mined(project, rounds)
+    print_json(about) if as_json else tables.print_mined(about)
 
 
 @click.command()
@@ -81,7 +102,7 @@ def report(as_json: bool, **files: Any) -> None:
 @click.command()
 @with_options([*FILES, *MACHINE, RETRY, JSON])
 def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
-    """Extract, train, vote and report.
+    """Extract, train, mine where the registry says so, vote and report.
 
     What is done and unchanged is not done again.
     """
@@ -98,7 +119,9 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
     extracted = show.extracted(outcomes)
     try:
         with Bars() as bars:
-            trained = replace(project, watch=bars).train()
+            project = replace(project, watch=bars)
+            trained = project.train()
+            project.mine()
         content, page = write_report(project)
     finally:  # also when the training fails; not before, a closed pipe would end the run here
         if not as_json:

@@ -1,0 +1,164 @@
+"""The training of a project's branches: once, and again in each round of data mining.
+
+What a round accepts follows from the probabilities of the one before, so that a round is known by
+its keys alone: one that was trained is found again, and one that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mercore import branches
+from mercore.components import IntArray
+from mercore.dataset import Dataset, feature_entries, read_dataset
+from mercore.errors import RunError
+from mercore.fingerprints import branch_keys, describe, mined_keys
+from mercore.folder import RunFolder
+from mercore.machine import limited
+from mercore.mining import PseudoLabels, mine
+from mercore.pipeline import BranchNode
+from mercore.results import BranchResult, Round, votes
+
+if TYPE_CHECKING:
+    from mercore.project import Project
+
+Keys = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The branches of one project, as the registry, the manifest and the store are now."""
+
+    project: Project
+
+    def first(self) -> list[str]:
+        """Train the branches without pseudo-labels that are not up to date; return their names."""
+        return self._train_all(self.project.folder, self._keys, None)
+
+    def rounds(self, *, train: bool) -> Iterator[Round]:
+        """Yield the branches without pseudo-labels, then those of each round of data mining.
+
+        Without `train` a round that is not up to date raises RunError.
+        """
+        yield (last := Round(PseudoLabels.none(len(self.project.ids)), self._first_results()))
+        options = self.project.pipeline.registry.content.mining
+        for number in range(1, 1 + (options.rounds if options else 0)):
+            pseudo = self._mined(last)
+            if pseudo is None:
+                return
+            folder = self.project.folder.round(number)
+            keys = mined_keys(self._keys, pseudo, self.project.ids)
+            if train:
+                self._train_all(folder, keys, pseudo)
+            yield (last := Round(pseudo, self._results(folder, keys, "mine")))
+
+    @cached_property
+    def _keys(self) -> Keys:
+        """A hash of all that decides each branch."""
+        project = self.project
+        features = feature_entries(project.pipeline, project.store)
+        return branch_keys(project.pipeline, project.manifest, features)
+
+    def _first_results(self) -> list[BranchResult]:
+        return self._results(self.project.folder, self._keys, "train")
+
+    def _mined(self, last: Round) -> PseudoLabels | None:
+        content = self.project.pipeline.registry.content
+        assert content.mining is not None
+        voted = votes(last.results)
+        return mine(
+            voted, self.project.ids, self._unlabelled, last.pseudo, content.mining, content.seed
+        )
+
+    @cached_property
+    def _unlabelled(self) -> NDArray[np.bool_]:
+        """``(samples,)``: those of the split to mine that have every feature."""
+        mining = self.project.pipeline.registry.content.mining
+        split = mining.split if mining else None
+        lacking = zip(self.project.manifest.samples, self.project.missing(), strict=True)
+        whole = [sample.split == split and not missing for sample, missing in lacking]
+        return np.array(whole, np.bool_)
+
+    def _train_all(self, folder: RunFolder, keys: Keys, pseudo: PseudoLabels | None) -> list[str]:
+        """Train the branches of one round that are not up to date; return their names."""
+        stale = [name for name, key in keys.items() if not folder.branch(name, key)]
+        if not stale:
+            return []
+        project = self.project
+        project.folder.save_folds(project.manifest.samples, self._data[1])
+        what = "branches" if pseudo is None else folder.path.name
+        project.watch.start(what, len(stale))
+        # One thread: the steps of a fusion are too small to share, and the sums of its products
+        # come out the same on any number of cores.
+        with limited(1):
+            for name in stale:
+                if not folder.branch(name, keys[name]):  # another run may have been faster
+                    share = pseudo.share(list(keys).index(name)) if pseudo else None
+                    self._train(folder, project.pipeline.branches[name], keys[name], share)
+                project.watch.advance(what, 1, 0)
+        return stale
+
+    @cached_property
+    def _data(self) -> tuple[Dataset, IntArray]:
+        """The features of all samples, and the fold of each training sample."""
+        project, content = self.project, self.project.pipeline.registry.content
+        data = read_dataset(project.pipeline, project.manifest.samples, project.store)
+        branches.check_present(data)
+        folds = branches.assign_folds(data, content.folds, content.seed, project.pipeline.classes)
+        return data, folds
+
+    def _train(
+        self, folder: RunFolder, branch: BranchNode, key: str, pseudo: IntArray | None
+    ) -> None:
+        project = self.project
+        data, folds = self._data
+        trained = branches.train(
+            branch,
+            data,
+            folds,
+            classes=len(project.pipeline.classes),
+            device=project.machine.chosen_device(),
+            seed=project.pipeline.registry.content.seed,
+            pseudo=pseudo,
+        )
+        about = {
+            "key": key,
+            "features": dict(project.pipeline.fingerprints(branch)),
+            "fusion": describe(branch.fusion),
+        }
+        folder.save_branch(branch.name, about, trained, project.ids, project.pipeline.classes)
+
+    def _results(self, folder: RunFolder, keys: Keys, command: str) -> list[BranchResult]:
+        """Return what the branches of one round predicted; raises RunError for a stale one."""
+        return [
+            self._result(folder, branch, keys[name], command)
+            for name, branch in self.project.pipeline.branches.items()
+        ]
+
+    def _result(
+        self, folder: RunFolder, branch: BranchNode, key: str, command: str
+    ) -> BranchResult:
+        about = folder.branch(branch.name, key)
+        if about is None:
+            raise RunError(
+                f"{folder.path}: branch {branch.name!r} is not trained on what the registry, "
+                f"the manifest and the store hold now; run `mer {command}`"
+            )
+        classes = len(self.project.pipeline.classes)
+        return BranchResult(
+            name=branch.name,
+            features=branch.features,
+            fusion=branch.fusion.name,
+            options=branch.fusion.model_dump(mode="json"),
+            probabilities=folder.probabilities(branch.name, self.project.ids, classes),
+            waf=about["waf"],
+            fold_waf=tuple(score for score in about["fold_waf"] if score is not None),
+            filled=about["filled"],
+            seconds=about["seconds"],
+        )

@@ -7,10 +7,11 @@ decoding and loading.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from _words import error_rate
 
 from mercore.components import Inputs, Noted
 from mercore.decode import read_audio, read_frames
@@ -68,12 +69,11 @@ def heard(samples: Sequence[Sample], name: str, asr: WhisperASR, audio: Sequence
     texts = timed(name, asr.load("cpu", "float32"), audio)
     for noisy in (False, True):
         pairs = [
-            (words(sample.extra["sentence"]), words(said(text)))
+            (sample.extra["sentence"], said(text))
             for sample, text in zip(samples, texts, strict=True)
             if (sample.split == "test_noise") == noisy
         ]
-        errors = sum(distance(spoken, understood) for spoken, understood in pairs)
-        rate = errors / sum(len(spoken) for spoken, _ in pairs)
+        rate = error_rate(pairs)
         print(f"    word error rate, {'with' if noisy else 'without'} noise: {rate:.3f}")
 
 
@@ -88,21 +88,6 @@ def said(output: Any) -> str:
     media = plain(output)
     assert isinstance(media, Text)
     return media.content
-
-
-def words(text: str) -> list[str]:
-    """Return the words in lower case, without punctuation."""
-    return re.findall(r"[a-z0-9']+", text.lower())
-
-
-def distance(first: list[str], second: list[str]) -> int:
-    """Return the least number of words to insert, delete or replace."""
-    row = list(range(len(second) + 1))
-    for i, left in enumerate(first, start=1):
-        before, row[0] = row[0], i
-        for j, right in enumerate(second, start=1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (left != right))
-    return row[-1]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ each checkpoint are. It needs a clone: the writers are those of the plugins' tes
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from pathlib import Path
 
@@ -20,35 +19,40 @@ import click
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = Path(__file__).with_name("registry.yaml")
-FEATURES = {
-    "hubert": "hubert",
-    "baichuan": "baichuan",
-    "vit": "vit_mae",
-    "internvit": "internvit",
-    "jat": "qwen_jat",
+PARAFORMER = "modelscope:iic/speech_paraformer-large_asr_nat-zh-cn-16k-common-vocab8404-pytorch"
+PUNCTUATION = "modelscope:iic/punc_ct-transformer_cn-en-common-vocab471067-large"
+WRITERS = {
+    PARAFORMER: ("paraformer", "tiny_paraformer"),
+    PUNCTUATION: ("paraformer", "tiny_ct_transformer"),
+    "alibabasglab/MossFormer2_SS_16K": ("mossformer2", "tiny_mossformer2"),
+    "TencentGameMate/chinese-hubert-large": ("hubert", "tiny_hubert"),
+    "baichuan-inc/Baichuan-13B-Chat": ("baichuan", "tiny_baichuan"),
+    "timm/vit_base_patch16_224.mae": ("vit_mae", "tiny_vit_mae"),
+    "OpenGVLab/InternVL-14B-224px": ("internvit", "tiny_internvit"),
+    "Qwen/Qwen-Audio": ("qwen_jat", "tiny_qwen_jat"),
 }
-"""The plugin of each feature of the registry."""
+"""The plugin and the module of its tests that write each checkpoint of the registry."""
 
 
 def write_all(folder: Path) -> Path:
-    """Write a checkpoint a feature and the registry into `folder`; return the registry's path."""
+    """Write every checkpoint and the registry into `folder`; return the registry's path."""
     registry = REGISTRY.read_text(encoding="utf-8")
-    for feature, plugin in FEATURES.items():
+    for checkpoint, (plugin, module) in WRITERS.items():
         sys.path.insert(0, str(ROOT / "plugins" / plugin / "tests"))
-        written = importlib.import_module(f"tiny_{plugin}").write(folder.resolve() / feature)
-        registry = _with_checkpoint(registry, feature, written)
+        name = module.removeprefix("tiny_")
+        written = importlib.import_module(module).write(folder.resolve() / name)
+        registry = _with_checkpoint(registry, checkpoint, written)
     path = folder / "registry.yaml"
     path.write_text(registry, encoding="utf-8")
     return path
 
 
-def _with_checkpoint(registry: str, feature: str, checkpoint: Path) -> str:
-    """Return the registry with another checkpoint of the feature."""
-    line = re.compile(rf"(\n  {feature}:.*?\n      checkpoint: )[^\n]*", re.DOTALL)
-    changed, count = line.subn(lambda found: f"{found[1]}{checkpoint}", registry, count=1)
-    if not count:
-        raise ValueError(f"{REGISTRY.name}: no checkpoint line of the feature {feature!r}")
-    return changed
+def _with_checkpoint(registry: str, published: str, written: Path) -> str:
+    """Return the registry with another checkpoint wherever it names the published one."""
+    line = f"checkpoint: {published}\n"
+    if line not in registry:
+        raise ValueError(f"{REGISTRY.name}: no line '{line.strip()}'")
+    return registry.replace(line, f"checkpoint: {written}\n")
 
 
 @click.command(help=__doc__)

@@ -64,7 +64,7 @@ def read_sentences(
 def read_tokens(path: Path) -> list[str]:
     """Return the tokens of a checkpoint's tokens.json without ``<s>``, ``</s>`` and ``<unk>``.
 
-    Raises InputError where it is not a JSON list of texts.
+    Those with a space in them are left out: no unit has one. Raises InputError where it is not a JSON list of texts.
     """
     try:
         tokens = json.loads(path.read_bytes())
@@ -72,7 +72,9 @@ def read_tokens(path: Path) -> list[str]:
         raise InputError(f"cannot read the tokens in {path}: {error}") from error
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise InputError(f"{path}: expected a JSON list of tokens, as Paraformer's tokens.json is")
-    return [token for token in tokens if token not in (START, END, UNKNOWN)]
+    return [
+        token for token in tokens if token not in (START, END, UNKNOWN) and token.split() == [token]
+    ]
 
 
 def _lines(source: str, watch: Watch) -> Iterator[tuple[int, bytes]]:

@@ -399,7 +399,7 @@ def test_tokens_are_read_without_the_marks(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     path.write_text(json.dumps(["<blank>", "<s>", "</s>", "好", "<unk>", " ", ""]))
     assert ngrams.read_tokens(path) == ["<blank>", "好"]
-    for content in ('{"a": 1}', "[1]", "", "\x00"):
+    for content in ('{"a": 1}', "[1]", '["<s>"]', "", "\x00"):
         path.write_text(content)
         with pytest.raises(InputError, match=r"tokens\.json"):
             ngrams.read_tokens(path)

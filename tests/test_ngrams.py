@@ -343,6 +343,9 @@ def test_no_text_and_the_marks_of_the_model_are_refused() -> None:
         build([])
     with pytest.raises(InputError, match="a sentence has <s> or </s> in it"):
         build([["a", "</s>"]])
+    for word in ("", "a b", "a\u3000"):
+        with pytest.raises(InputError, match="is no word of a language model"):
+            build([["a", word]])
 
 
 @pytest.mark.parametrize(
@@ -394,9 +397,9 @@ def test_an_error_of_a_corpus_has_its_line(
 
 def test_tokens_are_read_without_the_marks(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
-    path.write_text(json.dumps(["<blank>", "<s>", "</s>", "好", "<unk>"]))
+    path.write_text(json.dumps(["<blank>", "<s>", "</s>", "好", "<unk>", " ", ""]))
     assert ngrams.read_tokens(path) == ["<blank>", "好"]
-    for content in ('{"a": 1}', "[1]", "", "\x00"):
+    for content in ('{"a": 1}', "[1]", '["<s>"]', "", "\x00"):
         path.write_text(content)
         with pytest.raises(InputError, match=r"tokens\.json"):
             ngrams.read_tokens(path)

@@ -64,15 +64,18 @@ def read_sentences(
 def read_tokens(path: Path) -> list[str]:
     """Return the tokens of a checkpoint's tokens.json without ``<s>``, ``</s>`` and ``<unk>``.
 
-    Raises InputError where it is not a JSON list of texts.
+    Those with a space in them are left out: no unit has one. Raises InputError where it is not a
+    JSON list of texts, or none is left.
     """
     try:
         tokens = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the tokens in {path}: {error}") from error
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise InputError(f"{path}: expected a JSON list of tokens, as Paraformer's tokens.json is")
-    return [token for token in tokens if token not in (START, END, UNKNOWN)]
+    if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
+        known = [token for token in tokens if token.split() == [token]]
+        if left := [token for token in known if token not in (START, END, UNKNOWN)]:
+            return left
+    raise InputError(f"{path}: expected a JSON list of tokens, as Paraformer's tokens.json is")
 
 
 def _lines(source: str, watch: Watch) -> Iterator[tuple[int, bytes]]:

@@ -69,7 +69,8 @@ def build(
     With a `vocabulary` the model has just its words; others count as ``<unk>``. n-grams of two
     words and more that are there at most `prune` times are left out and their probability goes to
     the back-off. Where discounts are undefined, `FALLBACK` is taken with a warning. Raises
-    InputError where there are no sentences or one has ``<s>`` or ``</s>`` in it.
+    InputError where there are no sentences, one has ``<s>`` or ``</s>`` in it, or a word has a
+    space in it or is empty.
     """
     watch = watch or Silent()
     words, text = _encode(sentences, vocabulary)
@@ -114,6 +115,8 @@ def _encode(
         text.append(start)
         text.extend([ids.get(word, unknown) for word in sentence])
         text.append(end)
+    if strange := [word for word in ids if word.split() != [word]]:
+        raise InputError(f"{strange[0]!r} is no word of a language model: empty or with a space")
     if not text:
         raise InputError("no sentence to build a language model from: the text is empty")
     return list(ids), np.frombuffer(text, np.int64)

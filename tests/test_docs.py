@@ -23,7 +23,7 @@ from mercore.resolve import resolve
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-PACKAGES = ("cli", "nn", "store", "testing")
+PACKAGES = ("cli", "ngrams", "nn", "store", "testing")
 """Rows of the table of modules as a whole; their own modules are private or commands."""
 
 

@@ -1,4 +1,4 @@
-"""Paraformer speech recognition, n-gram language models and CT-Transformer punctuation for mercore."""
+"""Speech recognition with Paraformer, n-gram language models, and punctuation."""
 
 from __future__ import annotations
 

@@ -88,13 +88,20 @@ def decided(classes: Sequence[int], marks: Marks) -> list[int]:
 
 
 def batches(readings: Sequence[Reading], largest: int) -> list[list[Reading]]:
-    """Return the readings by the length of their windows, `largest` words a batch with padding."""
+    """Return the readings by the length of their windows, `largest` words a batch with padding.
+
+    The longest window of a batch is at most a quarter longer than the shortest.
+    """
     found: list[list[Reading]] = []
     for reading in sorted(readings, key=lambda reading: len(reading.window)):
-        if not found or (len(found[-1]) + 1) * len(reading.window) > largest:
+        if not found or not _fits(found[-1], len(reading.window), largest):
             found.append([])
         found[-1].append(reading)
     return found
+
+
+def _fits(batch: Sequence[Reading], length: int, largest: int) -> bool:
+    return (len(batch) + 1) * length <= largest and 4 * length <= 5 * len(batch[0].window)
 
 
 def padded(readings: Sequence[Reading]) -> tuple[IntArray, IntArray]:

@@ -6,6 +6,7 @@ from mercore import hookimpl
 from mercore.components import Preprocessor
 from mercore_paraformer.punctuation import CTTransformer
 
+__all__ = ["CTTransformer"]
 __version__ = "0.1.0"
 
 

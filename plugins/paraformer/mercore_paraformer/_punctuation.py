@@ -36,7 +36,7 @@ class Punctuator:
             )
         found = published(options.checkpoint)
         self._network = found.network(device, dtype_of(dtype))
-        self._cut, self._number, self._marks = found.cut, found.number, found.marks
+        self._cut, self._number, self._marks = found.cut(), found.number, found.marks
         self._device, self._at_once = device, AT_ONCE.get(kind, AT_ONCE["cuda"])
         self._step = options.window
 

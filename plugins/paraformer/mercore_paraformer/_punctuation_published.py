@@ -67,8 +67,8 @@ class Published:
     config: Config
     vocabulary: Mapping[str, int]
     marks: Marks
-    cut: Cut | None
-    """How text is cut into words; None where each character is one."""
+    dictionary: Path | None
+    """What jieba needs to cut text into words; None where each character is one."""
 
     @cached_property
     def unknown(self) -> int:
@@ -78,6 +78,10 @@ class Published:
     def number(self, word: str) -> int:
         """Return the number of the word in the vocabulary."""
         return self.vocabulary.get(word, self.unknown)
+
+    def cut(self) -> Cut | None:
+        """Return what cuts text into words, or None where each character is one."""
+        return jieba_with(self.dictionary) if self.dictionary else None
 
     def network(self, device: str, dtype: torch.dtype) -> Punctuation:
         """Return the network with its weights on `device`."""
@@ -102,7 +106,8 @@ def published(checkpoint: str) -> Published:
     config = _config(file)
     tokens = _named(folder, metas.get("tokenizer_conf"), "token_list") or _first(folder, TOKENS)
     vocabulary = _vocabulary(tokens, config.tokenizer_conf.unk_symbol)
-    return Published(folder, config, vocabulary, _marks(file, config.model_conf), _cut(folder))
+    marks = _marks(file, config.model_conf)
+    return Published(folder, config, vocabulary, marks, _dictionary(folder, metas))
 
 
 def _metas(folder: Path) -> Mapping[str, Any]:
@@ -168,10 +173,8 @@ def _vocabulary(file: Path, unknown: str) -> Mapping[str, int]:
     return numbers
 
 
-def _cut(folder: Path) -> Cut | None:
-    """Return how text is cut: where configuration.json is there, it names the dictionary."""
-    named = _named(folder, _metas(folder), DICTIONARY)
-    alone = folder / DICTIONARY
-    if named is None and not (folder / METAS).is_file() and alone.is_file():
-        named = alone
-    return jieba_with(named) if named else None
+def _dictionary(folder: Path, metas: Mapping[str, Any]) -> Path | None:
+    """Return the dictionary for jieba; configuration.json names it, where there is one."""
+    if metas:
+        return _named(folder, metas, DICTIONARY)
+    return folder / DICTIONARY if (folder / DICTIONARY).is_file() else None

@@ -79,7 +79,8 @@ def jieba_with(dictionary: Path) -> Cut:
     jieba.setLogLevel(logging.WARNING)
     tokenizer = jieba.Tokenizer()  # the shared one would keep these words
     try:
-        tokenizer.load_userdict(str(dictionary))
+        with dictionary.open("rb") as file:
+            tokenizer.load_userdict(file)
     except (ValueError, AttributeError, OSError) as error:
         raise CheckpointError(
             f"{dictionary}: is no dictionary of jieba: {error}; fetch the file again"

@@ -17,8 +17,8 @@ class CTTransformer(Preprocessor):
 
     The marks are ``，。？、``, and ``,.?`` behind a word in Latin letters; a text ends with a full
     stop or a question mark. Nothing else is changed, so leaving the marks out gives the text back.
-    A text that has a mark already, one of ``，。？！、；：…`` or ``,.?!;``, passes through as it is;
-    the points and commas between two digits do not count. The record is ``{"punctuated": marks
+    A text that has a mark already, one of ``，。？！、；：…`` or ``,.?!;``, passes through as it
+    is; points and commas between two digits do not count. The record is ``{"punctuated": marks
     added, "passed_through": whether the text had marks already}``.
 
     A text is read in windows, as by the published code: `window` words more each time, from the

@@ -33,7 +33,7 @@ WORDS = ["逛吧 9 v", "真不错 20 a", "T恤 5 n"]
 USUAL = (-50.0, 1.5, 0.5, 0.0, 0.0, -0.5)
 """Biases of the classes: a mark behind some words, no unknown class."""
 NONE = (-50.0, 50.0, -50.0, -50.0, -50.0, -50.0)
-COMMAS = (-50.0, 3.0, 0.0, -50.0, -50.0, -50.0)
+COMMAS = (-50.0, 3.0, 1.2, -50.0, -50.0, -50.0)
 
 
 def config(kind: Kind) -> dict[str, Any]:

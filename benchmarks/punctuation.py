@@ -1,6 +1,7 @@
 """How fast `ct_transformer` is beside FunASR, on a CPU.
 
-    python benchmarks/punctuation.py [--rounds 5] [--threads 1] [--short 64] [--long 4] [--window 20]
+    python benchmarks/punctuation.py [--rounds 5] [--threads 1] [--short 64] [--long 4]
+        [--window 20]
 
 The network has the sizes of the large one published and random weights, biased so that a mark
 follows about one word in eight and a full stop one in thirty. The texts are random words of jieba's
@@ -43,13 +44,8 @@ Punctuate = Callable[[Sequence[str]], list[str]]
 def main() -> None:
     """Print seconds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    for name, default in (
-        ("rounds", 5),
-        ("threads", 1),
-        ("short", 64),
-        ("long", 4),
-        ("window", 20),
-    ):
+    defaults = {"rounds": 5, "threads": 1, "short": 64, "long": 4, "window": 20}
+    for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     told = parser.parse_args()
     words, weights = dictionary()

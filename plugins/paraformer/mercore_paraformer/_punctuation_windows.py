@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -25,12 +26,12 @@ class Marks:
     stop: int
     """The class of the full stop."""
 
-    @property
+    @cached_property
     def ends(self) -> frozenset[int]:
         """The classes that end a sentence."""
         return frozenset(index for index, sign in enumerate(self.signs) if sign in ("。", "？"))
 
-    @property
+    @cached_property
     def commas(self) -> frozenset[int]:
         """The classes of the comma."""
         return frozenset(index for index, sign in enumerate(self.signs) if sign == "，")

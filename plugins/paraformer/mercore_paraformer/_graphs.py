@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import importlib
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from mercore_paraformer.decoding import WORDS
 
 UNKNOWN: Final = "<unk>"
 _BACKOFF: Final = "#0"
-_LOCKED: Final = "TLG"
+_OF_TOKENS: Final = "TLG"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +32,6 @@ class Graph:
     labels: Mapping[str, int]
     unknown: int | None = None
     silent: int | None = None
-
-    @property
-    def size(self) -> int:
-        """The largest label."""
-        return max([*self.labels.values(), self.unknown or 0, self.silent or 0])
 
 
 def graph_of(path: Path, tokens: Sequence[str]) -> Graph:
@@ -55,7 +49,7 @@ def graph_of(path: Path, tokens: Sequence[str]) -> Graph:
     if found == "arpa":
         return _compiled(path, tokens)
     fst = _read(path)
-    if path.name.upper().startswith(_LOCKED):
+    if path.name.upper().startswith(_OF_TOKENS):
         return Graph(fst, {token: place for place, token in enumerate(tokens, start=1)})
     return _words_graph(fst, _words_in(path.with_name(WORDS)), tokens, path)
 
@@ -83,12 +77,12 @@ def _compiled(path: Path, tokens: Sequence[str]) -> Graph:
 
 
 def _plain(path: Path, folder: Path) -> Path:
-    """Return an ARPA file that is not compressed and writes ``<unk>`` in lower case."""
+    """Return the ARPA file as kaldilm reads it: not compressed, ``<UNK>`` in lower case."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     plain = folder / "lm.arpa"
     with gzip.open(path) if zipped else path.open("rb") as source, plain.open("wb") as target:
-        shutil.copyfileobj(source, target)
+        target.writelines(line.replace(b"<UNK>", b"<unk>") for line in source)
     return plain
 
 
@@ -111,12 +105,10 @@ def _loosen(fst: Any, backoff: int | None, silent: int) -> None:
     for state in range(fst.num_states):
         arcs = list(kaldifst.ArcIterator(fst, state))
         if any(arc.ilabel == backoff for arc in arcs):
-            fst.delete_arcs(state)
+            fst.delete_arcs(state, len(arcs))
             for arc in arcs:
                 label = 0 if arc.ilabel == backoff else arc.ilabel
-                fst.add_arc(
-                    state, kaldifst.StdArc(label, arc.olabel, arc.weight, arc.nextstate)
-                )
+                fst.add_arc(state, kaldifst.StdArc(label, arc.olabel, arc.weight, arc.nextstate))
         fst.add_arc(state, kaldifst.StdArc(silent, 0, 0.0, state))
 
 

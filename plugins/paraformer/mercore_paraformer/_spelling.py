@@ -35,4 +35,6 @@ class Spelling:
 
 
 def _of_letters(piece: str) -> bool:
-    return all(mark == "'" or (mark.isalpha() and not "\u4e00" <= mark <= "\u9fff") for mark in piece)
+    return all(
+        mark == "'" or (mark.isalpha() and not "\u4e00" <= mark <= "\u9fff") for mark in piece
+    )

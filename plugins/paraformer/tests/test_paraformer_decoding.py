@@ -13,16 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mercore_paraformer._decoder import decoder_of
-from mercore_paraformer._language import language_model
-from mercore_paraformer._spelling import Spelling
-from mercore_paraformer.decoding import Decoding
-from mercore_paraformer.hypotheses import Hypothesis
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from mercore.errors import CheckpointError, InputError, RunError
 from mercore.ngrams import build, read_arpa, write_arpa
+from mercore_paraformer._decoder import decoder_of
+from mercore_paraformer._spelling import Spelling
+from mercore_paraformer.decoding import Decoding
+from mercore_paraformer.hypotheses import Hypothesis
 
 Scores = NDArray[np.float32]
 
@@ -74,7 +73,8 @@ def brute_force(logp: Scores, options: Decoding, tokens: Sequence[str]) -> list[
         best[reading] = max(best.get(reading, -math.inf), acoustic)
     found = []
     for reading, acoustic in best.items():
-        pending, words = "", []
+        pending = ""
+        words: list[str] = []
         for place in reading:
             whole, pending = spelling.after(pending, place)
             words += whole
@@ -331,7 +331,7 @@ def test_the_symbols_of_a_graph_are_part_of_its_identity(tmp_path: Path) -> None
 def test_bad_files_of_a_beam_say_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "lm"
     options = Decoding(decode="beam", lm=str(file))
-    with pytest.raises(CheckpointError, match="cannot read the language model .*lm: No such file"):
+    with pytest.raises(CheckpointError, match=r"cannot read the language model .*lm: No such file"):
         decoder_of(options, TOKENS)
     file.write_text("no model\n", encoding="utf-8")
     with pytest.raises(CheckpointError, match="is this an ARPA file"):
@@ -360,7 +360,7 @@ def test_bad_files_of_a_graph_say_what_is_wrong(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=message):
             decoder_of(options, TOKENS)
     (tmp_path / "words.txt").unlink()
-    with pytest.raises(CheckpointError, match="cannot read .*words.txt"):
+    with pytest.raises(CheckpointError, match=r"cannot read .*words\.txt"):
         decoder_of(options, TOKENS)
 
 

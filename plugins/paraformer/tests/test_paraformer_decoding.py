@@ -28,6 +28,7 @@ Scores = NDArray[np.float32]
 TOKENS = ("<blank>", "<s>", "</s>", "天", "气", "好", "he@@", "llo", "<unk>")
 SPECIAL = (0, 1, 2)
 CHARACTERS = "天气好"
+DATA = Path(__file__).parent / "data"
 KALDI = ("kaldifst", "kaldi_decoder", "kaldilm")
 
 with_wfst = pytest.mark.skipif(
@@ -236,6 +237,28 @@ def test_a_compressed_model_is_the_same(tmp_path: Path, decode: str) -> None:
         for lm in (plain, packed)
     )
     assert one == other
+
+
+def test_kenlm_is_the_arpa_file_it_was_made_from() -> None:
+    """Skipped where kenlm is not installed; the NOTICE beside the files says how to make them."""
+    pytest.importorskip("kenlm")
+    plain, binary = DATA / "tiny.arpa", DATA / "tiny.kenlm"
+    for seed in range(3):
+        logp = random_scores(seed, positions=6)
+        one, other = (
+            decoder_of(Decoding(decode="beam", lm=str(lm), nbest=5), TOKENS)(logp)
+            for lm in (plain, binary)
+        )
+        for found, expected in zip(one, other, strict=True):
+            assert_same(found, expected)
+
+
+def test_a_cut_file_of_kenlm_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("kenlm")
+    file = tmp_path / "lm.kenlm"
+    file.write_bytes((DATA / "tiny.kenlm").read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="cannot read the language model"):
+        decoder_of(Decoding(decode="beam", lm=str(file)), TOKENS)
 
 
 def compiled(lm: Path, folder: Path) -> Path:

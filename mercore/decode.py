@@ -34,20 +34,29 @@ def read_audio(path: str, rate: int) -> Waveform:
 
     Raises InputError for a file that is not media, has no audio, is cut short or is all zeros.
     """
+    audio = read_track(path, rate)
+    if not audio.samples.any():
+        raise InputError(f"{path}: the audio is silent (every sample is zero)")
+    return audio
+
+
+def read_track(path: str, rate: int, *, channel: int | None = None) -> Waveform:
+    """Return what ``read_audio`` does, or one channel of it; silence is fine here.
+
+    A file that has fewer channels gives its last one.
+    """
     with _open(path) as container:
         if not container.streams.audio:
             raise InputError(f"{path}: no audio track")
         track = container.streams.audio[0]
         track.codec_context.thread_count = 1  # files are decoded side by side already
         native = track.rate
-        parts = list(_mono(container, native))
+        parts = list(_mono(container, native, channel))
         expected = _duration(track)
     samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     _check_whole(path, "audio", len(samples) / native, expected)
     if not len(samples):
         raise InputError(f"{path}: the audio track is empty")
-    if not samples.any():
-        raise InputError(f"{path}: the audio is silent (every sample is zero)")
     return resample(Waveform(samples, native), rate)
 
 
@@ -127,12 +136,16 @@ def _open(path: str) -> Iterator[InputContainer]:
         raise InputError(f"{path}: {problem}: {reason}") from error
 
 
-def _mono(container: InputContainer, rate: int) -> Iterator[FloatArray]:
+def _mono(container: InputContainer, rate: int, channel: int | None) -> Iterator[FloatArray]:
     # FFmpeg's own mix to mono weighs stereo by 0.7 each, so that loud music clips: take the mean.
     converter = av.AudioResampler(format="fltp", rate=rate)
     for frame in container.decode(audio=0):
         for planar in converter.resample(frame):
-            yield planar.to_ndarray().mean(axis=0, dtype=np.float32)  # (channels, n) -> (n,)
+            channels = planar.to_ndarray()
+            if channel is None:
+                yield channels.mean(axis=0, dtype=np.float32)  # (channels, n) -> (n,)
+            else:
+                yield channels[min(channel, len(channels) - 1)]
 
 
 def _check_riff(path: str) -> None:

@@ -36,7 +36,7 @@ class NoiseAdder:
     def _one(self, sample: Inputs) -> Noted[Media]:
         clean = samples_of(sample)
         draws = draws_for(sample, self._options.name, self._options.seed)
-        condition = self._condition(draws.random())
+        condition = self.condition(draws.random())
         if rms(clean) < SILENT:
             return Noted(Waveform(clean, RATE), {"condition": "clean", "silent": True})
         mixed, record = self._mixed(condition, clean, draws)
@@ -46,7 +46,7 @@ class NoiseAdder:
             record["scale"] = round(1.0 / peak, 4)
         return Noted(Waveform(mixed, RATE), {"condition": condition, **record})
 
-    def _condition(self, drawn: float) -> str:
+    def condition(self, drawn: float) -> str:
         """Return the condition at `drawn`, in [0, 1), of the way through the shares."""
         shares = self._options.shares()
         ends = np.cumsum(list(shares.values()))
@@ -60,15 +60,13 @@ class NoiseAdder:
         # To two digits, so that the record says all of it.
         snr = round(float(draws.uniform(*self._ratios[condition])), 2)
         piece = self._sounds[condition].piece(len(clean), draws)
-        added, room = piece.samples, {}
+        files: list[JsonValue] = list(piece.files)
+        record: dict[str, JsonValue] = {"snr": snr, "files": files, "offset": piece.offset}
+        added = piece.samples
         if condition == "voices" and self._rooms is not None:
             added, room = self._in_room(added, draws)
-        record: dict[str, JsonValue] = {
-            "snr": snr,
-            "files": list(piece.files),
-            "offset": piece.offset,
-        }
-        return at_ratio(clean, added, snr), record | room
+            record |= room
+        return at_ratio(clean, added, snr), record
 
     def _in_room(self, samples: FloatArray, draws: np.random.Generator) -> Mixed:
         assert self._rooms is not None  # the options were checked

@@ -42,7 +42,7 @@ class Blurrer:
 
 
 def blur(picture: Picture, factor: int) -> Picture:
-    """Return the picture ``(height, width, 3)`` made smaller by a power of two, and larger again."""
+    """Return the picture ``(height, width, 3)`` made `factor` times smaller and larger."""
     if factor == 1:
         return picture
     height, width = picture.shape[:2]

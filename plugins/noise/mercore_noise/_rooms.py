@@ -82,4 +82,5 @@ def reverberated(samples: FloatArray, response: FloatArray) -> FloatArray:
     whole = fftconvolve(samples.astype(np.float64), response.astype(np.float64))
     heard = whole[direct : direct + len(samples)]
     after = rms(heard)
-    return (heard * (rms(samples) / after if after else 1.0)).astype(np.float32)
+    scaled: FloatArray = (heard * (rms(samples) / after if after else 1.0)).astype(np.float32)
+    return scaled

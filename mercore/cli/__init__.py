@@ -3,6 +3,7 @@
 Everything but click is imported inside the commands: ``mer --help`` imports no plugin.
 """
 
+from mercore.cli.corrupt import corrupt
 from mercore.cli.look import check, plugins, prune, schema, status
 from mercore.cli.main import main
 from mercore.cli.work import ensemble, extract, predict, report, run, train
@@ -10,6 +11,6 @@ from mercore.cli.work import ensemble, extract, predict, report, run, train
 __all__ = ["main"]
 
 for command in (
-    check, plugins, extract, status, prune, train, ensemble, report, run, predict, schema,
+    check, plugins, extract, status, prune, train, ensemble, report, run, predict, corrupt, schema,
 ):  # fmt: skip
     main.add_command(command)

@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
 
 from pydantic import JsonValue
 
@@ -100,7 +99,7 @@ class CopyFolder:
         return all((self.path / file).is_file() for file in copy.files.values())
 
     def place(self, file: str, write: Callable[[Path], None]) -> None:
-        """Let `write` make the file under a name of its own, then give it the one it has to have."""
+        """Let `write` make the file under another name, then give it its own."""
         target = self.path / file
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".partial.{target.name}")
@@ -110,6 +109,11 @@ class CopyFolder:
         finally:
             partial.unlink(missing_ok=True)
 
+    def start(self, copies: Iterable[Copy]) -> None:
+        """Write the record anew, without the line that may have been cut off."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write(self.record, "".join(map(_line, copies)))
+
     def add(self, copy: Copy) -> None:
         """Add a line to the record."""
         with self.record.open("a", encoding="utf-8") as file:
@@ -117,8 +121,7 @@ class CopyFolder:
 
     def finish(self, manifest: Manifest, copies: Mapping[str, Copy], lost: Collection[str]) -> None:
         """Write the record in the order of the manifest, and the manifest without the `lost`."""
-        kept = [copies[id] for id in manifest.ids if id in copies]
-        self._write(self.record, "".join(map(_line, kept)))
+        self.start(copies[id] for id in manifest.ids if id in copies)
         rows = [self._row(sample, copies.get(sample.id)) for sample in manifest.samples]
         names = list(dict.fromkeys(name for row in rows for name in row))
         table = io.StringIO()

@@ -70,25 +70,25 @@ def corrupt(
     Raises PluginError where the components are not installed, RegistryError for options that are
     wrong, RunError where an original would be replaced, ManifestError for an unknown split.
     """
-    work = _Work(CopyFolder(Path(out)), _component("add_noise", noise), _component("blur", blur))
-    chosen = _chosen(manifest, splits)
-    work.folder.check(manifest)
-    work.folder.path.mkdir(parents=True, exist_ok=True)
-    before = work.folder.read()
+    folder, chosen = CopyFolder(Path(out)), _chosen(manifest, splits)
+    folder.check(manifest)
+    work = _Work(folder, _component("add_noise", noise), _component("blur", blur))
+    before = folder.read()
+    folder.start(before.values())
     done = {sample.id: before[sample.id] for sample in chosen if work.is_done(sample, before)}
     todo = [sample for sample in chosen if sample.id not in done and work.columns(sample)]
     failed: dict[str, str] = {}
     new: list[str] = []
     for sample, result in _all(work, todo, threads, watch or Silent()):
         if isinstance(result, Copy):
-            work.folder.add(result)
+            folder.add(result)
             done[sample.id] = result
             new.append(sample.id)
         else:
             failed[sample.id] = _reason(result, sample)
-    work.folder.finish(manifest, done, failed)
+    folder.finish(manifest, done, failed)
     copies = {id: done[id] for id in manifest.ids if id in done}
-    return Corrupted(work.folder, copies, new, failed)
+    return Corrupted(folder, copies, new, failed)
 
 
 def _component(name: str, options: Options | None) -> Preprocessor | None:
@@ -195,8 +195,7 @@ class _Work:
         return Copy(sample.id, self._key, source, files, heard, seen or None)
 
     def _heard(self, sample: Sample) -> tuple[Waveform | None, dict[str, JsonValue] | None]:
-        """Return the audio of the copy, and the record of what was added; None where there is no
-        audio."""
+        """Return the audio of the copy, if it has any, and the record of what was added."""
         path = sample.file("audio")
         if path is None or ("audio" not in sample.media and not has_audio(path)):
             return None, None

@@ -117,7 +117,8 @@ def _frame_times(path: str) -> NDArray[np.float64]:
         raise InputError(f"{path}: the video is cut short: {len(times)} of {expected} frames")
     if not len(times):
         raise InputError(f"{path}: the video track has no frames")
-    return times - times[0]
+    since_first: NDArray[np.float64] = times - times[0]
+    return since_first
 
 
 def _check_decoded(path: str, found: int, expected: int) -> None:

@@ -13,7 +13,7 @@ from mercore.cli.options import JSON, with_options
 _CONDITIONS = ("clean", "noise", "voices", "rooms")
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType[tuple[float, ...]]):
     """Numbers with a mark between them."""
 
     def __init__(self, name: str, mark: str, kind: type[int] | type[float], most: int) -> None:

@@ -80,10 +80,9 @@ def test_clips_are_copied_with_noise_and_a_record_of_it(folder: Path) -> None:
     for name in ("b", "c"):
         after = read_audio(f"noisy/audio/{name}.wav", RATE).samples
         noted = lines[name]["audio"]
-        assert 5 <= noted["snr"] <= 10
-        assert added(before, after, noted.get("scale", 1.0)) == pytest.approx(
-            noted["snr"], abs=0.02
-        )
+        snr, scale = noted["snr"], noted.get("scale", 1.0)
+        assert 5 <= snr <= 10
+        assert added(before, after, scale) == pytest.approx(snr, abs=0.02)
     assert lines["b"]["audio"] != lines["c"]["audio"]  # one file, two samples
 
 
@@ -178,7 +177,7 @@ def test_a_video_that_breaks_off_leaves_no_copy(folder: Path) -> None:
     start, end = packets[4].pos or 0, (packets[-1].pos or 0) + packets[-1].size
     broken[start:end] = bytes(end - start)
     (folder / "broken.mp4").write_bytes(broken)
-    with pytest.raises(InputError, match="cut short or damaged|is damaged"):
+    with pytest.raises(InputError, match=r"cut short or damaged|is damaged"):
         list(stream_frames("broken.mp4", 2))
     (folder / "manifest.csv").write_text("id,split,video\nx,test,broken.mp4\n")
     done = corrupt(read_manifest("manifest.csv"), "noisy", blur={"factors": [2]})
@@ -275,9 +274,8 @@ def test_the_plugin_is_asked_for_where_it_is_missing(
 
 
 def test_json_lines_are_read_too(folder: Path) -> None:
-    (folder / "samples.jsonl").write_text(
-        '{"id": "b", "split": "test", "audio": "b.wav", "age": 7}\n'
-    )
+    row = {"id": "b", "split": "test", "audio": "b.wav", "age": 7}
+    (folder / "samples.jsonl").write_text(json.dumps(row) + "\n")
     assert made("--manifest", "samples.jsonl")["written"] == 1
     (sample,) = Manifest.read("noisy/manifest.csv", []).samples
     assert sample.extra == {"age": "7"}

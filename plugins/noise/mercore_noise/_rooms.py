@@ -36,7 +36,7 @@ Rooms = Callable[[np.random.Generator], Room]
 def rooms_of(where: str) -> Rooms:
     """Return the rooms of a folder, or made-up ones; PluginError where their package is missing."""
     if where != SIMULATED:
-        return _Recorded(Sounds(where, "rooms", channel=0))
+        return _Recorded(Sounds(where, "rooms"))
     try:
         import pyroomacoustics
     except ImportError as error:
@@ -53,7 +53,7 @@ class _Recorded:
     sounds: Sounds
 
     def __call__(self, draws: np.random.Generator) -> Room:
-        found = self.sounds.whole(draws)
+        found = self.sounds.whole(draws, channel=0)
         return Room(found.samples, found.files[0])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +27,7 @@ def sound_files(folder: str, option: str) -> list[str]:
         raise RegistryError(
             f"with.{option}: {found} at {folder!r}; expected a folder of audio files"
         )
-    names = [path.relative_to(root) for path in root.rglob("*") if _is_sound(path)]
-    shown = [
-        name.as_posix()
-        for name in names
-        if not any(part.startswith(".") for part in name.parts) and (root / name).is_file()
-    ]
+    shown = list(_below(root, ""))
     if not shown:
         expected = ", ".join(sorted(SUFFIXES))
         raise RegistryError(f"with.{option}: no audio file below {folder!r}; expected {expected}")
@@ -45,13 +42,20 @@ def identity_of(folder: str, option: str) -> str:
     root = Path(folder).expanduser()
     digest = hashlib.sha256()
     for name in sound_files(folder, option):
-        size = (root / name).stat().st_size
-        with (root / name).open("rb") as file:
+        with open(root / name, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
             digest.update(f"{name}\0{size}\0".encode() + file.read(_END))
             file.seek(max(0, size - _END))
             digest.update(file.read(_END))
     return f"sha256:{digest.hexdigest()}"
 
 
-def _is_sound(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+def _below(folder: Path, prefix: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _below(folder / entry.name, f"{prefix}{entry.name}/")
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
+                yield prefix + entry.name

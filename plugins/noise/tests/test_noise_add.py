@@ -9,15 +9,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from lhotse import Recording
 from lhotse.audio.mixer import AudioMixer
 from lhotse.augmentation import ReverbWithImpulseResponse
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from tiny_noise import RATE, clip, hiss, response, write_noise, write_rooms, write_voices, write_wav
 
 from mercore.components import Inputs, Noted, Preprocessor
+from mercore.decode import read_track
 from mercore.errors import InputError, PluginError, RegistryError, RunError
 from mercore.fingerprints import describe
 from mercore.media import FloatArray, Text, Waveform
@@ -28,6 +31,7 @@ from mercore_noise._draws import draws_for
 from mercore_noise._mix import NoiseAdder, at_ratio
 from mercore_noise._rooms import reverberated, simulated
 from mercore_noise._sounds import Sounds, rms
+from mercore_noise._spans import read_span, seconds_of
 from mercore_noise.folders import identity_of, sound_files
 
 Record = Mapping[str, Any]
@@ -146,6 +150,39 @@ def test_short_files_are_joined_until_they_are_longer_than_the_clip(folder: Path
         assert not any(".cache" in name for name in record["files"])
 
 
+@pytest.mark.parametrize("native", [16_000, 44_100, 8_000])
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_span_is_what_the_whole_file_has_there(tmp_path: Path, native: int, suffix: str) -> None:
+    times = np.arange(5 * native) / native
+    chirp = 0.3 * np.sin(2 * np.pi * (100 + 200 * times) * times)
+    path = str(write_as(tmp_path / f"a.{suffix}", np.stack([chirp, chirp / 2], axis=1), native))
+    whole = read_track(path, RATE).samples
+    assert seconds_of(path) == pytest.approx(5, abs=0.01)
+    for start, length in ((0, 800), (12_320, 16_000), (5 * RATE - 960, 960)):
+        span = read_span(path, RATE, start, length)
+        assert span.shape == (length,)
+        edge = 0 if native == RATE else 60  # the resampler has nothing before and behind
+        inner = slice(edge, length - edge)
+        np.testing.assert_allclose(span[inner], whole[start : start + length][inner], atol=3e-3)
+    with pytest.raises(InputError, match=r"cut short: no audio 5\.0 s from its start"):
+        read_span(path, RATE, 5 * RATE - 100, 800)
+    (tmp_path / "notes.txt").write_text("no audio")
+    with pytest.raises(InputError, match="is damaged or cut short"):
+        read_span(str(tmp_path / "notes.txt"), RATE, 0, 800)
+
+
+def write_as(path: Path, samples: NDArray[np.floating], rate: int) -> Path:
+    """Write ``(samples, channels)`` in the format that the name ends with."""
+    wav = write_wav(path.with_suffix(".wav"), samples, rate)
+    if path.suffix == ".flac":
+        with av.open(str(wav)) as given, av.open(str(path), "w") as container:
+            track = container.add_stream("flac", rate=rate, layout="stereo")
+            for frame in given.decode(audio=0):
+                container.mux(track.encode(frame))
+            container.mux(track.encode(None))
+    return path
+
+
 def test_a_sample_gets_the_same_noise_whatever_the_order_and_the_batch(folder: Path) -> None:
     component, samples = options(folder), named(12)
     together = run(component, samples)
@@ -202,7 +239,7 @@ def test_the_ratio_is_that_of_lhotse() -> None:
 
 def test_a_room_is_that_of_lhotse(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "room.wav", response(0.2, 3))
-    taps = Sounds(str(tmp_path), "rooms", channel=0).whole(np.random.default_rng(0)).samples
+    taps = Sounds(str(tmp_path), "rooms").whole(np.random.default_rng(0), 0).samples
     audio = hiss(0.5, 4)
     expected = ReverbWithImpulseResponse(rir=Recording.from_file(path).to_dict())(audio[None], RATE)
     np.testing.assert_allclose(reverberated(audio, taps), expected[0], atol=1e-5)
@@ -219,7 +256,7 @@ def test_a_room_neither_delays_nor_changes_the_power() -> None:
 
 
 def test_the_first_channel_of_an_impulse_response_is_used(folder: Path) -> None:
-    found = Sounds(str(folder / "rooms"), "rooms", channel=0).whole(_Always(0)).samples
+    found = Sounds(str(folder / "rooms"), "rooms").whole(_Always(0), 0).samples
     np.testing.assert_allclose(found, response(0.2, 0), atol=1e-4)
 
 

@@ -13,7 +13,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,18 +68,24 @@ class CopyFolder:
     def check(self, manifest: Manifest) -> None:
         """Raise RunError where an original, or a manifest that is not ours, would be replaced."""
         originals = {os.path.realpath(manifest.path)}
-        targets = [self.manifest]
         for sample in manifest.samples:
-            given = [sample.media[column] for column in _SUFFIXES if column in sample.media]
+            given = (sample.media[column] for column in _SUFFIXES if column in sample.media)
             originals.update(map(os.path.realpath, given))
-            targets += [self.path / self.target(sample, column) for column in _SUFFIXES]
-        for target in targets:
-            if os.path.realpath(target) in originals:
+        for target in self._targets(manifest):
+            if target in originals:
                 raise RunError(f"{target}: is an original; give another folder with --out")
         if self.manifest.exists() and not self.record.exists():
             raise RunError(
                 f"{self.manifest}: not written by mer corrupt; give another folder with --out"
             )
+
+    def _targets(self, manifest: Manifest) -> Iterator[str]:
+        """Yield the paths that may be written, without symbolic links."""
+        yield os.path.realpath(self.manifest)
+        for column in _SUFFIXES:
+            folder = os.path.realpath(self.path / column)
+            for sample in manifest.samples:
+                yield os.path.join(folder, os.path.basename(self.target(sample, column)))
 
     def read(self) -> dict[str, Copy]:
         """Return the lines of the record by sample id; one that was cut off does not count."""

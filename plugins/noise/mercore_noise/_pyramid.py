@@ -18,7 +18,7 @@ from mercore_noise._draws import draws_for
 from mercore_noise.blur import Blur
 
 Picture = NDArray[np.uint8]
-Sums = NDArray[np.uint16]  # 255 * 16 * 16 fits
+Sums = NDArray[np.uint16]  # the largest is 255 * 16 * 16
 
 
 class Blurrer:
@@ -65,27 +65,17 @@ def upper(picture: Picture, height: int, width: int) -> Picture:
 def _halved(rows: Sums) -> Sums:
     """Return 16 times every second row of the filtered picture."""
     count = len(rows)
-    padded = rows[_mirrored(np.arange(-2, count + 2), count)]
-    a, b, c, d, e = (padded[shift : shift + count : 2] for shift in range(5))
+    mirrored = np.pad(rows, ((2, 2), (0, 0), (0, 0)), mode="reflect")
+    a, b, c, d, e = (mirrored[shift : shift + count : 2] for shift in range(5))
     return a + e + 4 * (b + d) + 6 * c
 
 
 def _doubled(rows: Sums, count: int) -> Sums:
     """Return 8 times `count` rows, of which every second one was a row of the smaller picture."""
-    places = np.arange(count)
-    even, odd = places[::2] // 2, places[1::2] // 2
-    last = len(rows) - 1
-    before, after = np.abs(even - 1).clip(0, last), (even + 1).clip(0, last)
+    # In the larger picture, the first row is mirrored about itself, the last of these repeated.
+    before = np.concatenate([rows[1:2] if len(rows) > 1 else rows, rows[:-1]])
+    after = np.concatenate([rows[1:], rows[-1:]])
     doubled = np.empty((count, *rows.shape[1:]), np.uint16)
-    doubled[::2] = rows[before] + 6 * rows[even] + rows[after]
-    doubled[1::2] = 4 * (rows[odd] + rows[(odd + 1).clip(0, last)])
+    doubled[::2] = before + 6 * rows + after
+    doubled[1::2] = 4 * (rows + after)[: count // 2]
     return doubled
-
-
-def _mirrored(places: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    if count == 1:
-        return np.zeros_like(places)
-    places = np.abs(places)
-    period = 2 * (count - 1)
-    places = places % period
-    return np.where(places < count, places, period - places)

@@ -17,7 +17,14 @@ from mercore.components import Inputs, Noted, Preprocessor, Transform
 from mercore.copies import Copy, CopyFolder
 from mercore.decode import has_audio, read_track, stream_frames
 from mercore.encode import write_mp4, write_wav
-from mercore.errors import InputError, ManifestError, MercoreError, PluginError, did_you_mean
+from mercore.errors import (
+    InputError,
+    ManifestError,
+    MercoreError,
+    PluginError,
+    RunError,
+    did_you_mean,
+)
 from mercore.fingerprints import describe, fingerprint
 from mercore.manifest import Manifest, Sample
 from mercore.media import REVISION, Frames, Media, Text, Waveform
@@ -28,6 +35,7 @@ from mercore.watch import Silent, Watch
 
 _RATE = 16_000  # Hz: what the components that add noise, and those that listen, work at
 _AT_ONCE = 32  # frames in memory
+_STREAK = 20  # clips in a row that fail for no reason of their own: the machine is at fault
 
 Options = Mapping[str, JsonValue]
 
@@ -118,12 +126,20 @@ def _all(
 ) -> Iterator[tuple[Sample, Copy | Exception]]:
     """Yield each sample as it is done, with its copy or the reason why there is none."""
     watch.start("clips", len(samples))
+    streak = 0
     pool = ThreadPoolExecutor(threads, thread_name_prefix="corrupt")
     try:
         running = {pool.submit(work.copy, sample): sample for sample in samples}
         for future in as_completed(running):
             result = _result(future)
-            watch.advance("clips", 1, int(isinstance(result, Exception)))
+            failed = isinstance(result, Exception)
+            watch.advance("clips", 1, int(failed))
+            streak = streak + 1 if failed and not isinstance(result, InputError) else 0
+            if streak == _STREAK:
+                raise RunError(
+                    f"{streak} clips in a row failed, the last with {type(result).__name__}: "
+                    f"{result}; mend that and run it again"
+                )
             yield running[future], result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

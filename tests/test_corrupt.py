@@ -266,6 +266,16 @@ def test_a_folder_of_silence_ends_the_run(folder: Path) -> None:
     assert "all 1 audio files are silent" in result.stderr
 
 
+def test_a_broken_machine_ends_the_run_and_is_not_taken_for_bad_clips(folder: Path) -> None:
+    rows = "".join(f"s{number},test1,,,b.wav,,\n" for number in range(30))
+    (folder / "manifest.csv").write_text(MANIFEST + rows)
+    (folder / "noisy").mkdir()
+    (folder / "noisy/audio").write_text("no folder")
+    result = mer("--noise", "musan", "--out", "noisy")
+    assert result.exit_code == 1
+    assert "20 clips in a row failed, the last with FileExistsError" in result.stderr
+
+
 def test_the_plugin_is_asked_for_where_it_is_missing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

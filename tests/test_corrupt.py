@@ -208,13 +208,12 @@ def test_a_clip_without_a_voice_gets_none(folder: Path) -> None:
 
 def test_voices_and_shares_are_options(folder: Path) -> None:
     write_voices(folder / "speech")
-    rows = "".join(f"s{number},test1,,,b.wav,,\n" for number in range(30))
-    (folder / "manifest.csv").write_text(MANIFEST + rows)
-    both = made("--voices", "speech", "--split", "test1")["conditions"]
-    assert set(both) == {"noise", "voices"}
-    mixed = made("--voices", "speech", "--split", "test1", "--mixture", "2:1:1")["conditions"]
+    rows = "".join(f"s{number},test,b.wav\n" for number in range(20))
+    (folder / "manifest.csv").write_text("id,split,audio\n" + rows)
+    assert set(made("--voices", "speech")["conditions"]) == {"noise", "voices"}
+    mixed = made("--voices", "speech", "--mixture", "2:1:1")["conditions"]
     assert set(mixed) == {"clean", "noise", "voices"}
-    assert mixed["clean"] > 8
+    assert mixed["clean"] > 5
 
 
 def test_originals_are_never_replaced(folder: Path) -> None:

@@ -135,7 +135,7 @@ def _type(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(_type(part) for part in schema["anyOf"]))
     if "$ref" in schema:
-        return NAMES[schema["$ref"].rpartition("/")[2]]
+        return NAMES.get(schema["$ref"].rpartition("/")[2], "mapping")
     if "patternProperties" in schema:
         return f"name: {_type(*schema['patternProperties'].values())}"
     words = TYPES[schema.get("type", "object")]
@@ -151,7 +151,8 @@ def _default(schema: Mapping[str, Any]) -> str:
         return ""
     default = schema["default"]
     if isinstance(default, dict):
-        default = default["uses"]  # the short form of a component without options
+        # The short form of a component without options.
+        default = default.get("uses", {name: value for name, value in default.items() if value})
     return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 from mercore.errors import InputError
 from mercore.media import Audio, FloatArray, Frames, Media, Spec, Text, Video, Waveform
+
+Picture = NDArray[np.uint8]
+"""``(height, width, 3)`` RGB."""
 
 _SLACK = 0.5  # seconds that a stream may end before its container says; codecs pad and round
 
@@ -34,20 +38,29 @@ def read_audio(path: str, rate: int) -> Waveform:
 
     Raises InputError for a file that is not media, has no audio, is cut short or is all zeros.
     """
+    audio = read_track(path, rate)
+    if not audio.samples.any():
+        raise InputError(f"{path}: the audio is silent (every sample is zero)")
+    return audio
+
+
+def read_track(path: str, rate: int, *, channel: int | None = None) -> Waveform:
+    """Return what ``read_audio`` does, or one channel of it; silence is fine here.
+
+    A file that has fewer channels gives its last one.
+    """
     with _open(path) as container:
         if not container.streams.audio:
             raise InputError(f"{path}: no audio track")
         track = container.streams.audio[0]
         track.codec_context.thread_count = 1  # files are decoded side by side already
         native = track.rate
-        parts = list(_mono(container, native))
+        parts = list(_mono(container, native, channel))
         expected = _duration(track)
     samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     _check_whole(path, "audio", len(samples) / native, expected)
     if not len(samples):
         raise InputError(f"{path}: the audio track is empty")
-    if not samples.any():
-        raise InputError(f"{path}: the audio is silent (every sample is zero)")
     return resample(Waveform(samples, native), rate)
 
 
@@ -64,6 +77,35 @@ def read_frames(path: str, spec: Video) -> Frames:
     Only the frames asked for are converted to RGB. Raises InputError for a file that is not media,
     has no picture, or is cut short.
     """
+    wanted = sample_times(_frame_times(path), spec)
+    pixels, found = _pictures(path, set(wanted.tolist()))
+    _check_decoded(path, len(pixels), len(wanted))
+    return Frames(np.stack(pixels), np.array(found))
+
+
+def stream_frames(path: str, at_once: int) -> Iterator[Frames]:
+    """Yield all frames that ``read_frames`` would return, `at_once` at a time.
+
+    Raises InputError as it does, for a damaged file after the frames that could be decoded.
+    """
+    expected, found = len(_frame_times(path)), 0
+    shown = _shown(path)
+    while part := list(islice(shown, at_once)):
+        found += len(part)
+        yield Frames(
+            np.stack([_upright(frame) for frame, _ in part]), np.array([t for _, t in part])
+        )
+    _check_decoded(path, found, expected)
+
+
+def has_audio(path: str) -> bool:
+    """Return whether the file has an audio track; raises InputError when it is not media."""
+    with _open(path) as container:
+        return bool(container.streams.audio)
+
+
+def _frame_times(path: str) -> NDArray[np.float64]:
+    """Return the seconds of all frames since the first, from the packets alone."""
     with _open(path) as container:
         if not container.streams.video:
             raise InputError(f"{path}: no video track")
@@ -75,14 +117,16 @@ def read_frames(path: str, spec: Video) -> Frames:
         raise InputError(f"{path}: the video is cut short: {len(times)} of {expected} frames")
     if not len(times):
         raise InputError(f"{path}: the video track has no frames")
-    wanted = sample_times(times - times[0], spec)
-    pixels, found = _pictures(path, set(wanted.tolist()))
-    if len(pixels) < len(wanted):
+    since_first: NDArray[np.float64] = times - times[0]
+    return since_first
+
+
+def _check_decoded(path: str, found: int, expected: int) -> None:
+    if found < expected:
         raise InputError(
-            f"{path}: the video is cut short or damaged: {len(pixels)} of {len(wanted)} frames "
+            f"{path}: the video is cut short or damaged: {found} of {expected} frames "
             "could be decoded"
         )
-    return Frames(np.stack(pixels), np.array(found))
 
 
 def sample_times(times: NDArray[np.float64], spec: Video) -> NDArray[np.int64]:
@@ -127,12 +171,16 @@ def _open(path: str) -> Iterator[InputContainer]:
         raise InputError(f"{path}: {problem}: {reason}") from error
 
 
-def _mono(container: InputContainer, rate: int) -> Iterator[FloatArray]:
+def _mono(container: InputContainer, rate: int, channel: int | None) -> Iterator[FloatArray]:
     # FFmpeg's own mix to mono weighs stereo by 0.7 each, so that loud music clips: take the mean.
     converter = av.AudioResampler(format="fltp", rate=rate)
     for frame in container.decode(audio=0):
         for planar in converter.resample(frame):
-            yield planar.to_ndarray().mean(axis=0, dtype=np.float32)  # (channels, n) -> (n,)
+            channels = planar.to_ndarray()
+            if channel is None:
+                yield channels.mean(axis=0, dtype=np.float32)  # (channels, n) -> (n,)
+            else:
+                yield channels[min(channel, len(channels) - 1)]
 
 
 def _check_riff(path: str) -> None:
@@ -166,19 +214,29 @@ def _seconds(ticks: int | None, base: Fraction | None) -> float:
     return float(ticks * base) if ticks and base else 0.0
 
 
-def _pictures(path: str, wanted: set[int]) -> tuple[list[NDArray[np.uint8]], list[float]]:
-    pixels: list[NDArray[np.uint8]] = []
+def _pictures(path: str, wanted: set[int]) -> tuple[list[Picture], list[float]]:
+    pixels: list[Picture] = []
     times: list[float] = []
+    last = max(wanted)
+    for index, (frame, time) in enumerate(_shown(path)):
+        if index in wanted:
+            pixels.append(_upright(frame))
+            times.append(time)
+        if index == last:
+            break
+    return pixels, times
+
+
+def _shown(path: str) -> Iterator[tuple[av.VideoFrame, float]]:
+    """Yield the frames with their seconds since the first."""
     with _open(path) as container:
         container.streams.video[0].codec_context.thread_count = 1
-        last = max(wanted)
         start: float | None = None
-        for index, frame in enumerate(container.decode(video=0)):
+        for frame in container.decode(video=0):
             start = frame.time or 0.0 if start is None else start
-            if index in wanted:
-                picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-                pixels.append(np.rot90(picture, round(frame.rotation / 90)))
-                times.append((frame.time or 0.0) - start)
-            if index == last:
-                break
-    return pixels, times
+            yield frame, (frame.time or 0.0) - start
+
+
+def _upright(frame: av.VideoFrame) -> Picture:
+    picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    return np.rot90(picture, round(frame.rotation / 90))

@@ -18,11 +18,12 @@ from operator import itemgetter
 from pathlib import Path
 
 from mercore.errors import ManifestError, did_you_mean, listed
-from mercore.table import MANIFESTS, MEDIA, Table
+from mercore.table import MANIFESTS, MEDIA, STREAMS, Table
 
 __all__ = [
     "MANIFESTS",
     "MEDIA",
+    "STREAMS",
     "TRAIN",
     "UNLABELLED",
     "Manifest",
@@ -57,6 +58,10 @@ class Sample:
             stream = "video"
         value = self.media.get(stream)
         return None if stream == "text" and value and not is_text_file(value) else value
+
+    def words(self, stream: str) -> str | None:
+        """Return what the row itself says in the column: its text, or its id."""
+        return self.id if stream == "id" else self.media.get(stream)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from mercore.manifest import Manifest
 from mercore.media import Audio, Spec, Video, Words
 from mercore.registry import Registry
 
-ROOTS: Mapping[str, type[Spec]] = {"video": Video, "audio": Audio, "text": Words}
-"""The columns of the manifest, and the kind of medium in each."""
+ROOTS: Mapping[str, type[Spec]] = {"video": Video, "audio": Audio, "text": Words, "id": Words}
+"""The columns of the manifest that are streams, and the kind of medium in each."""
 
 
 @dataclass(frozen=True)

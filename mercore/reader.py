@@ -132,7 +132,7 @@ class Reader:
     def _may_lack(self, sample: Sample, name: str, stream: str) -> bool:
         """Return whether the sample lacks an input that its component can do without."""
         optional = name in self._node.component.optional and stream not in self._upstream
-        return optional and not sample.media.get(stream) and sample.file(stream) is None
+        return optional and not sample.words(stream) and sample.file(stream) is None
 
     def _medium(self, sample: Sample, stream: str, spec: Spec) -> Media:
         if stream in self._upstream:
@@ -140,8 +140,9 @@ class Reader:
         path = sample.file(stream)
         if path is not None:
             return decode(path, spec)
-        if stream in sample.media:
-            return Text(sample.media[stream])
+        words = sample.words(stream)
+        if words is not None:
+            return Text(words)
         raise AbsentError(f"the manifest gives no {stream} for this sample")
 
 

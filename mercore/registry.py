@@ -25,7 +25,7 @@ from pydantic import (
 
 from mercore.document import Document, Key, Mistake
 from mercore.errors import RegistryError, did_you_mean
-from mercore.manifest import MEDIA, TRAIN, UNLABELLED
+from mercore.manifest import STREAMS, TRAIN, UNLABELLED
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -203,12 +203,12 @@ def _cross_references(content: Content) -> Iterator[Mistake]:
     if "" in content.classes:
         yield ("classes",), "a class has no name"
     for section, names in (("streams", content.streams), ("features", content.features)):
-        for name in set(names) & set(MEDIA):
+        for name in set(names) & set(STREAMS):
             yield (section, name), "is a column of the manifest; give it another name"
     for name in set(content.streams) & set(content.features):
         yield ("features", name), "is a stream too; give one of them another name"
     yield from _mining_mistakes(content)
-    streams = [*MEDIA, *content.streams]
+    streams = [*STREAMS, *content.streams]
     for section, uses in (("streams", content.streams), ("features", content.features)):
         for name, use in uses.items():
             for given, stream in use.inputs.items():

@@ -38,7 +38,7 @@ class Sources:
     def _one(self, sample: Sample, root: str) -> str:
         path = sample.file(root)
         if path is None:
-            return "words:" + _hash(sample.media.get(root, "").encode())
+            return "words:" + _hash((sample.words(root) or "").encode())
         size, modified = _stat(path)
         return f"{size}:{modified}:{self._digest(path, size, modified)}"
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from mercore.errors import ManifestError, did_you_mean
 
 MEDIA = ("video", "audio", "text")
+STREAMS = (*MEDIA, "id")
+"""The columns that a component may read."""
 KNOWN = ("id", "split", "label", *MEDIA)
 MANIFESTS = (".csv", ".jsonl", ".ndjson")
 

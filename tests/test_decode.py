@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from toy_clips import write_mp4, write_samples, write_wav
 
-from mercore.decode import decode, read_audio, read_frames, read_text, sample_times
+from mercore.decode import (
+    decode,
+    read_audio,
+    read_frames,
+    read_text,
+    read_track,
+    sample_times,
+)
 from mercore.errors import InputError
 from mercore.media import Audio, Frames, Text, Video, Words
 
@@ -37,6 +44,15 @@ def test_stereo_is_mixed_down_to_the_mean(tmp_path: Path) -> None:
     right = np.full(800, -4_000, np.int16)
     path = write_samples(tmp_path / "a.wav", np.stack([left, right]), 8_000)
     assert read_audio(str(path), 8_000).samples == pytest.approx(2_000 / 32768, abs=1e-4)
+
+
+def test_one_channel_may_be_read_alone_and_may_be_silent(tmp_path: Path) -> None:
+    left, right = np.full(800, 8_000, np.int16), np.zeros(800, np.int16)
+    path = str(write_samples(tmp_path / "a.wav", np.stack([left, right]), 8_000))
+    assert read_track(path, 8_000, channel=0).samples == pytest.approx(8_000 / 32768, abs=1e-4)
+    assert not read_track(path, 8_000, channel=1).samples.any()
+    assert not read_track(path, 8_000, channel=7).samples.any()
+    assert read_track(path, 8_000).samples == pytest.approx(4_000 / 32768, abs=1e-4)
 
 
 def test_frames_are_rgb_in_order_with_times_in_seconds(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from page_blocks import ROOT, Block, Place, blocks, modules_below, run
-from toy_clips import write_mp4
+from toy_clips import write_mp4, write_wav
 
 from mercore_toys import Letters
 
@@ -55,6 +55,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     for manifest in (tmp_path / "manifest.csv", tmp_path / "examples/demo/manifest.csv"):
         lines = [",".join(map(str, row)) for row in rows]
         manifest.write_text("\n".join(["id,split,label,video", *lines, ""]))
+    for name in ("noise", "speech"):
+        (tmp_path / "musan" / name).mkdir(parents=True)
+        write_wav(tmp_path / "musan" / name / "a.wav", 2.0)
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
     (tmp_path / "clip.txt").write_text("Is it you?")
     for name in ("corpus.txt", "heldout.txt"):

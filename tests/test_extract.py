@@ -21,6 +21,7 @@ from mercore.plugins import Plugins
 from mercore.reader import Item
 from mercore.registry import Registry
 from mercore.resolve import resolve
+from mercore.sources import Sources
 from mercore.status import superseded
 from mercore.store import Store
 
@@ -150,6 +151,30 @@ def test_changed_words_are_extracted_again(texts: Bench) -> None:
     texts.rows["two"] = ",,bbb"
     assert texts.run()["words"].extracted == 1
     assert texts.store["words"].matrix(["two"])[0, :2].tolist() == [0, 3]
+
+
+def test_the_id_of_a_sample_is_read_like_its_words(texts: Bench) -> None:
+    texts.registry = """\
+classes: [sad, happy]
+streams:
+  signed: {uses: sign}
+features:
+  words: {uses: letters, inputs: {text: signed}, frames: true}
+  name: {uses: letters, inputs: {text: id}}
+"""
+    assert texts.run()["signed"].failed == {}
+    assert texts.store["name"].matrix(["two"])[0, [0, 14, 19, 22]].tolist() == [0, 1, 1, 1]
+    assert texts.store["words"].sequences(["two"])[0][:, [0, 19]].tolist() == [[3, 0], [0, 1]]
+    texts.rows["four"] = texts.rows.pop("three")
+    again = texts.run()
+    assert [again[name].extracted for name in ("signed", "words", "name")] == [1, 1, 1]
+    assert texts.run()["signed"].extracted == 0
+
+
+def test_an_id_is_the_source_of_what_is_made_from_it(texts: Bench) -> None:
+    sources, (one, two, _) = Sources(), texts.manifest().samples
+    assert sources.unchanged(sources.identity(one, ["id"]), one, ["id"])
+    assert not sources.unchanged(sources.identity(one, ["id"]), two, ["id"])
 
 
 def test_a_changed_option_extracts_anew_and_keeps_the_old(texts: Bench) -> None:

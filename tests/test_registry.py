@@ -116,6 +116,18 @@ def test_a_stream_may_not_take_the_name_of_a_column(write: Write) -> None:
     assert "streams.audio: is a column of the manifest" in mistakes(
         write, GOOD.replace("  loud:", "  audio: {uses: halve}\n  loud:")
     )
+    assert "features.id: is a column of the manifest" in mistakes(
+        write, GOOD.replace("  raw:", "  id: {uses: loudness}\n  raw:")
+    )
+
+
+def test_the_id_of_a_sample_is_a_stream_of_words_that_is_wired_by_its_name(write: Write) -> None:
+    text = GOOD.replace("  loud:", "  signed: {uses: sign}\n  loud:")
+    pipeline = resolve(write("registry.yaml", text))
+    assert pipeline.streams["signed"].inputs == {"text": "text", "id": "id"}
+    assert pipeline.streams["signed"].roots == ("id", "text")
+    wrong = GOOD.replace("{uses: loudness}", "{uses: loudness, inputs: {audio: id}}")
+    assert "stream 'id' is words, expected audio" in mistakes(write, wrong)
 
 
 def test_names_are_checked(write: Write) -> None:

@@ -3,6 +3,7 @@
 Everything but click is imported inside the commands: ``mer --help`` imports no plugin.
 """
 
+from mercore.cli.corrupt import corrupt
 from mercore.cli.lm import lm
 from mercore.cli.look import check, plugins, prune, schema, status
 from mercore.cli.main import main
@@ -11,7 +12,7 @@ from mercore.cli.work import ensemble, extract, mine, predict, report, run, trai
 __all__ = ["main"]
 
 for command in (
-    check, plugins, extract, status, prune, train, mine, ensemble, report, run, predict, schema,
-    lm,
+    check, plugins, extract, status, prune, train, mine, ensemble, report, run, predict, corrupt, lm,
+    schema,
 ):  # fmt: skip
     main.add_command(command)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mercore.components import Component, Decision
+    from mercore.corrupt import Corrupted
     from mercore.extraction import Outcome
     from mercore.manifest import Manifest
     from mercore.pipeline import Node, Pipeline
@@ -201,4 +202,21 @@ def predicted(prediction: Prediction) -> Json:
             for name, table in prediction.branches.items()
         },
         "missing": dict(prediction.missing),
+    }
+
+
+def corrupted(done: Corrupted) -> Json:
+    """Return how many clips were written, what was added how often, and what failed."""
+    copies = done.copies.values()
+    conditions = Counter(str(copy.audio["condition"]) for copy in copies if copy.audio)
+    blurs = Counter(str(copy.video["blur"]) for copy in copies if copy.video)
+    return {
+        "manifest": str(done.folder.manifest),
+        "record": str(done.folder.record),
+        "written": len(done.new),
+        "unchanged": len(done.copies) - len(done.new),
+        "conditions": dict(sorted(conditions.items())),
+        "blur": dict(sorted(blurs.items())),
+        "failed": len(done.failed),
+        "failures": _reasons(dict(done.failed)),
     }

@@ -172,6 +172,20 @@ def print_predicted(about: Sequence[Json]) -> None:
         _say("; ".join([f"{clip['id']}: {clip['label']} ({table}) {votes}", *missing]))
 
 
+def print_corrupted(about: Json) -> None:
+    """Print what was added how often, what failed, and where the copies are."""
+    _say(f"{about['written']} clips written, {about['unchanged']} unchanged")
+    if about["conditions"]:
+        counts = [f"{name} {count}" for name, count in about["conditions"].items()]
+        _say(f"audio: {', '.join(counts)}")
+    if about["blur"]:
+        counts = [f"by {factor} {count}" for factor, count in about["blur"].items()]
+        _say(f"blur: {', '.join(counts)}")
+    _print_reasons("clips", about["failures"])
+    _say(f"Record: {about['record']}")
+    _say(f"Manifest: {about['manifest']}")
+
+
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 

@@ -175,6 +175,23 @@ class Shout(Preprocessor):
         return lambda batch: [one(inputs) for inputs in batch]
 
 
+class Sign(Preprocessor):
+    """The words, signed with the id of the sample."""
+
+    name: ClassVar[str] = "sign"
+    inputs: ClassVar = {"text": Words(), "id": Words()}
+    output: ClassVar = Words()
+
+    def load(self, device: str, dtype: str) -> Transform:
+        def one(inputs: Inputs) -> Media:
+            text, signature = inputs["text"], inputs["id"]
+            assert isinstance(text, Text)
+            assert isinstance(signature, Text)
+            return Text(f"{text.content} {signature.content}")
+
+        return lambda batch: [one(inputs) for inputs in batch]
+
+
 class Halve(Preprocessor):
     """Half as loud."""
 
@@ -254,7 +271,7 @@ def encoders() -> list[type[Encoder]]:
 
 @hookimpl
 def preprocessors() -> list[type[Preprocessor]]:
-    return [Shout, Halve, Stills]
+    return [Shout, Sign, Halve, Stills]
 
 
 @hookimpl

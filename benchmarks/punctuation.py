@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, Final
 
-import jieba  # type: ignore[import-untyped]
+import jieba
 import torch
 import yaml
 

@@ -74,7 +74,7 @@ def jieba_with(dictionary: Path) -> Cut:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python warns of escapes in its source
-        import jieba  # type: ignore[import-untyped]
+        import jieba
 
     jieba.setLogLevel(logging.WARNING)
     tokenizer = jieba.Tokenizer()  # the shared one would keep these words

@@ -264,7 +264,7 @@ def test_a_dictionary_does_not_reach_other_users_of_jieba() -> None:
     assert list(cut()("逛吧")) == ["逛吧"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import jieba  # type: ignore[import-untyped]
+        import jieba
     assert list(jieba.Tokenizer().cut("逛吧", HMM=False)) == ["逛", "吧"]
 
 

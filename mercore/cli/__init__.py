@@ -12,7 +12,7 @@ from mercore.cli.work import ensemble, extract, mine, predict, report, run, trai
 __all__ = ["main"]
 
 for command in (
-    check, plugins, extract, status, prune, train, mine, ensemble, report, run, predict, corrupt, lm,
-    schema,
+    check, plugins, extract, status, prune, train, mine, ensemble, report, run, predict, corrupt,
+    lm, schema,
 ):  # fmt: skip
     main.add_command(command)

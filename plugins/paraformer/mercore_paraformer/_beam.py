@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 from math import inf
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -77,7 +78,7 @@ class BeamSearch:
         """Return the readings of log-probabilities ``(positions, vocabulary)``, the best first."""
         alive: Alive = {Prefix(None, SILENT, 0, 0.0, self._model.start(), ""): 0.0}
         for choices in self._choices(logp[:-1]):
-            alive = self._pruned(self._grown(alive, choices))
+            alive = self._grown(alive, choices)
         ended = (self._ended(prefix, acoustic) for prefix, acoustic in alive.items())
         return nlargest(self._nbest, ended, key=lambda found: found.score)
 
@@ -96,13 +97,40 @@ class BeamSearch:
             )
         ]
 
-    def _grown(self, alive: Alive, choices: Choices) -> dict[Prefix, float]:
-        found: dict[Prefix, float] = {}
-        for prefix, acoustic in alive.items():
-            for token, value in choices:
-                longer = prefix if token == SILENT else self._longer(prefix, token)
-                found[longer] = max(found.get(longer, -inf), acoustic + value)
-        return found
+    def _grown(self, alive: Alive, choices: Choices) -> Alive:
+        """Return the best prefixes after one more position.
+
+        A language model only takes from a score: once the most that a candidate can have is below
+        the beam, so are those after it, and the model need not score them.
+        """
+        found: dict[object, tuple[float, Prefix, float]] = {}
+        for most, prefix, token, acoustic in self._candidates(alive, choices):
+            if len(found) >= self._beam and most < self._least(found.values()):
+                break
+            longer = prefix if token == SILENT else self._longer(prefix, token)
+            score = self._score(longer, acoustic)
+            key = longer if self._nbest > 1 else (longer.state, longer.pending)
+            if key not in found or score > found[key][0]:
+                found[key] = score, longer, acoustic
+        best = nlargest(self._beam, found.values(), key=itemgetter(0))
+        return {prefix: acoustic for _, prefix, acoustic in best}
+
+    def _candidates(self, alive: Alive, choices: Choices) -> list[tuple[float, Prefix, int, float]]:
+        """Return what each prefix may say next, with the most that its score can be, best first."""
+        found = [
+            (score + value + (self._bonus if token != SILENT else 0.0), prefix, token, said + value)
+            for prefix, said in alive.items()
+            for score in [self._score(prefix, said)]
+            for token, value in choices
+        ]
+        return sorted(found, key=itemgetter(0), reverse=True)
+
+    def _least(self, found: Iterable[tuple[float, Prefix, float]]) -> float:
+        """Return the score of the last within the beam."""
+        return sorted((score for score, _, _ in found), reverse=True)[self._beam - 1]
+
+    def _score(self, prefix: Prefix, acoustic: float) -> float:
+        return acoustic + self._weight * prefix.language + self._bonus * prefix.length
 
     def _longer(self, prefix: Prefix, token: int) -> Prefix:
         if (known := prefix.longer.get(token)) is not None:
@@ -120,19 +148,6 @@ class BeamSearch:
             value, state = self._model.score(state, word)
             total += value
         return total, state
-
-    def _pruned(self, alive: Alive) -> Alive:
-        def rank(prefix: Prefix) -> float:
-            return alive[prefix] + self._weight * prefix.language + self._bonus * prefix.length
-
-        if self._nbest > 1:
-            return {prefix: alive[prefix] for prefix in nlargest(self._beam, alive, key=rank)}
-        best: dict[tuple[Any, str], Prefix] = {}
-        for prefix in sorted(alive, key=rank, reverse=True):
-            best.setdefault((prefix.state, prefix.pending), prefix)
-            if len(best) == self._beam:
-                break
-        return {prefix: alive[prefix] for prefix in best.values()}
 
     def _ended(self, prefix: Prefix, acoustic: float) -> Hypothesis:
         language, state = self._scored(prefix, [prefix.pending] if prefix.pending else [])

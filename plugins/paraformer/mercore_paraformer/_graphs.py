@@ -104,11 +104,13 @@ def _loosen(fst: Any, backoff: int | None, silent: int) -> None:
     kaldifst = installed("kaldifst")
     for state in range(fst.num_states):
         arcs = list(kaldifst.ArcIterator(fst, state))
-        if any(arc.ilabel == backoff for arc in arcs):
-            fst.delete_arcs(state, len(arcs))
-            for arc in arcs:
-                label = 0 if arc.ilabel == backoff else arc.ilabel
-                fst.add_arc(state, kaldifst.StdArc(label, arc.olabel, arc.weight, arc.nextstate))
+        labels = [arc.ilabel for arc in arcs]
+        if backoff in labels:
+            first = labels.index(backoff)
+            fst.delete_arcs(state, len(arcs) - first)  # the last ones
+            for label, arc in zip(labels[first:], arcs[first:], strict=True):
+                read = 0 if label == backoff else label
+                fst.add_arc(state, kaldifst.StdArc(read, arc.olabel, arc.weight, arc.nextstate))
         fst.add_arc(state, kaldifst.StdArc(silent, 0, 0.0, state))
 
 

@@ -19,11 +19,15 @@ from mercore_paraformer._hotwords import segments_in, spelt
 from mercore_paraformer._published import SEGMENTS, Published, published
 from mercore_paraformer._readings import Heard, noted
 from mercore_paraformer.asr import Paraformer
+from mercore_paraformer.hypotheses import Hypothesis
 
 FRAMES: Final = 1000
 """How many frames are computed at once, padding included: a minute of audio."""
 ALIKE: Final = 0.8
 """A clip goes into a batch that is not longer than this share of its length would make it."""
+
+
+NOTHING: Final = Hypothesis(tokens=(), score=0.0, acoustic=0.0)
 
 
 class Score(Protocol):
@@ -58,7 +62,7 @@ class Transcriber:
         for places in together(list(map(len, features)), alone=self._score.alone):
             scores = self._score([features[place] for place in places])
             for place, own in zip(places, scores, strict=True):
-                found[place] = Heard(own, self._decode(own) if len(own) else [])
+                found[place] = Heard(own, self._decode(own) if len(own) else [NOTHING])
         return [found[place] for place in range(len(audio))]
 
 
@@ -82,7 +86,7 @@ def _opened(options: Paraformer, device: str, dtype: str) -> tuple[Published, Sc
     from mercore_paraformer._funasr import network  # takes seconds to import
     from mercore_paraformer._network import Network
 
-    return found, Network(network(found, device, weights), hotwords)
+    return found, Network(network(found, device), weights, hotwords)
 
 
 def _hotwords(options: Paraformer, found: Published) -> list[list[int]]:

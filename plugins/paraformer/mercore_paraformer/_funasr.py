@@ -19,8 +19,8 @@ from mercore.nn import Checkpoint, fill
 from mercore_paraformer._published import CMVN, SEGMENTS, Published, tokens_in
 
 
-def network(found: Published, device: str, dtype: torch.dtype) -> nn.Module:
-    """Return the network as FunASR builds and loads it, on `device` as `dtype`.
+def network(found: Published, device: str) -> nn.Module:
+    """Return the network as FunASR builds and loads it, on `device` in float32.
 
     Raises CheckpointError for weights that are missing, not expected or of another shape, which
     FunASR passes over, and for a file that holds more than weights.
@@ -37,7 +37,7 @@ def network(found: Published, device: str, dtype: torch.dtype) -> nn.Module:
                 f"{found.config}: FunASR cannot build this network: {reason}; fetch the folder "
                 "again, or give another checkpoint"
             ) from error
-    return fill(model, weights, dtype=dtype, device=device)
+    return fill(model, weights, dtype=torch.float32, device=device)
 
 
 def _settings(found: Published) -> dict[str, Any]:

@@ -19,18 +19,22 @@ FILTERED: Final = 50
 class Network:
     """Scores features in batches.
 
-    The encoder and the decoder compute in the type of their weights. How many tokens are said is
-    the integral of weights along time, rounded down: that is computed in float32.
+    `network` is in float32; its encoder, the most of it, is brought to `dtype`. The rest stays:
+    how many tokens are said is an integral along time, rounded down, and FunASR's decoder has masks
+    in float32.
     """
 
-    def __init__(self, network: nn.Module, hotwords: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(
+        self, network: nn.Module, dtype: torch.dtype, hotwords: Sequence[Sequence[int]] = ()
+    ) -> None:
         self._network: Any = network
-        self._network.predictor.float()
+        if dtype is not torch.float32:
+            network.get_submodule("encoder").to(dtype)
+            self._network.encoder.embed = _Exactly(self._network.encoder.embed)
         # The last one stands for none of the others.
         self._hotwords = [*map(list, hotwords), [self._network.sos]] if hotwords else None
         self.alone = len(self._hotwords or ()) > FILTERED
-        weight = next(network.encoder.parameters())
-        self._device, self._dtype = weight.device, weight.dtype
+        self._device, self._dtype = next(network.parameters()).device, dtype
 
     @torch.inference_mode()
     def __call__(self, features: Sequence[torch.Tensor]) -> list[FloatArray]:
@@ -49,14 +53,14 @@ class Network:
         """Return the states of the encoder ``(batch, frames, width)``."""
         speech = pad_sequence(list(features), batch_first=True).to(self._device, self._dtype)
         encoded: torch.Tensor = self._network.encode(speech, lengths)[0]
-        return encoded
+        return encoded.float()
 
     def predict(
         self, encoded: torch.Tensor, lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what is heard at each position ``(batch, positions, width)``, and how many."""
-        heard, counts = self._network.calc_predictor(encoded.float(), lengths)[:2]
-        return heard.to(self._dtype), counts.round().long().clamp(max=heard.shape[1])
+        heard, counts = self._network.calc_predictor(encoded, lengths)[:2]
+        return heard, counts.round().long().clamp(max=heard.shape[1])
 
     def decode(
         self,
@@ -68,7 +72,20 @@ class Network:
         """Return log-probabilities ``(batch, positions, vocabulary)``."""
         given = (encoded, lengths, heard, counts)
         if self._hotwords is None:
-            scores: torch.Tensor = self._network.decoder(*given)[0].float().log_softmax(-1)
+            scores: torch.Tensor = self._network.decoder(*given)[0].log_softmax(-1)
         else:
             scores = self._network._seaco_decode_with_ASF(*given, hw_list=self._hotwords)
         return scores
+
+
+class _Exactly(nn.Module):
+    """Adds positions in float32: half precision cannot tell those of long clips apart."""
+
+    def __init__(self, positions: nn.Module) -> None:
+        super().__init__()
+        self._positions = positions
+
+    def forward(self, speech: torch.Tensor) -> torch.Tensor:
+        """Return the speech with its positions added, in its own type."""
+        added: torch.Tensor = self._positions(speech.float())
+        return added.to(speech.dtype)

@@ -20,7 +20,7 @@ def text_of(tokens: Iterable[str]) -> str:
     parts = list(_abbreviated(_words(token for token in tokens if token not in _SILENT)))
     spaced = [
         part + " " if _is_word(part) and not _is_character(following) else part
-        for part, following in zip(parts, [*parts[1:], ""], strict=True)
+        for part, following in zip(parts, [*parts[1:], ""], strict=False)
     ]
     return "".join(spaced).strip()
 

@@ -18,7 +18,7 @@ Tensors = dict[str, torch.Tensor]
 CHARACTERS = tuple("今天气真好我们去学校了你是谁不知道这那里0123456789")
 WORDS = ("hello", "world", "the", "a", "b", "c", "ok", "'s")
 PIECES = ("hel@@", "lo", "wor@@", "ld", "in@@", "g")
-NO_BIAS = "<nobias>"
+NO_BIAS = "零"
 TOKENS = ("<blank>", "<s>", "</s>", *CHARACTERS, *WORDS, *PIECES, NO_BIAS, "<unk>")
 MELS, STACKED = 80, 7
 KERNEL = 11
@@ -157,11 +157,11 @@ class Weights:
         self._encoder(sizes)
         self.random("predictor.cif_conv1d.weight", width, width, 3, scale=(3 * width) ** -0.5)
         self.random("predictor.cif_conv1d.bias", width, scale=0.1)
-        self.linear("predictor.cif_output", 1, width)
+        self.linear("predictor.cif_output", 1, width, scale=1.0)
         self.found["predictor.cif_output.bias"] -= 1.0  # about 4 tokens a second
         self.random("decoder.embed.0.weight", vocabulary, width)
         self._decoder("decoder", sizes, sizes.layers, KERNEL)
-        self.linear("decoder.output_layer", vocabulary, width, scale=2.0)
+        self.linear("decoder.output_layer", vocabulary, width)
         if seaco:
             self._seaco(sizes)
 
@@ -170,7 +170,7 @@ class Weights:
         self.found[name] = torch.randn(*shape, generator=self._numbers) * scale
 
     def linear(
-        self, name: str, out: int, into: int, *, bias: bool = True, scale: float = 1.0
+        self, name: str, out: int, into: int, *, bias: bool = True, scale: float = 2.0
     ) -> None:
         """Add a matrix, and its bias."""
         self.random(f"{name}.weight", out, into, scale=scale * into**-0.5)
@@ -221,7 +221,7 @@ class Weights:
         for part in ("l0", "l1"):
             self._lstm("bias_encoder", part, width)
         self._decoder("seaco_decoder", sizes, 6, 21)
-        self.linear("hotword_output_layer", len(sizes.tokens), width, scale=2.0)
+        self.linear("hotword_output_layer", len(sizes.tokens), width)
         self.random("predictor.upsample_cnn.weight", width, width, 3, scale=width**-0.5)
         self.random("predictor.upsample_cnn.bias", width, scale=0.1)
         for part in ("l0", "l0_reverse"):
@@ -283,3 +283,34 @@ def _cmvn() -> str:
         f"<AddShift> {size} {size}\n<LearnRateCoef> 0 [ {shifts} ]\n"
         f"<Rescale> {size} {size}\n<LearnRateCoef> 0 [ {scales} ]\n</Nnet>\n"
     )
+
+
+def write_onnx(folder: Path, *, quantised: bool = False) -> Path:
+    """Add to the checkpoint in `folder` the network as FunASR exports it; returns its file."""
+    from mercore_paraformer._funasr import undisturbed
+
+    with undisturbed():
+        from funasr import AutoModel
+
+        quiet = {"disable_update": True, "check_latest": False, "disable_pbar": True, "ncpu": 1}
+        told = AutoModel(model=str(folder), device="cpu", **quiet)
+        settings = {name: told.kwargs[name] for name in ("encoder", "predictor", "decoder")}
+        network = told.model.export(**settings, type="onnx", device="cpu", max_seq_len=512)
+        file = folder / "model.onnx"
+        torch.onnx.export(
+            network.eval(),
+            network.export_dummy_inputs(),
+            str(file),
+            input_names=network.export_input_names(),
+            output_names=network.export_output_names(),
+            dynamic_axes=network.export_dynamic_axes(),
+            opset_version=14,
+            dynamo=False,
+        )
+        if not quantised:
+            return file
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quant = folder / "model_quant.onnx"
+        quantize_dynamic(file, quant, weight_type=QuantType.QUInt8, op_types_to_quantize=["MatMul"])
+        return quant

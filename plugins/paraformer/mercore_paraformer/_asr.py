@@ -27,6 +27,8 @@ ALIKE: Final = 0.8
 """A clip goes into a batch that is not longer than this share of its length would make it."""
 
 
+QUIET: Final = RATE // 10
+SHORTEST: Final = RATE // 40
 NOTHING: Final = Hypothesis(tokens=(), score=0.0, acoustic=0.0)
 
 
@@ -110,19 +112,24 @@ def _samples(sample: Inputs) -> FloatArray:
     return audio.samples
 
 
-def pieces(audio: FloatArray, longest: int, shortest: int = 400) -> Iterator[FloatArray]:
-    """Yield the audio in pieces of at most `longest` samples; none below `shortest`.
+def pieces(audio: FloatArray, longest: int) -> Iterator[FloatArray]:
+    """Yield the audio in pieces of at most `longest` samples, but for what holds no speech.
 
-    They are cut at the quietest 0.1 s of the last fifth.
+    They are cut at the quietest 0.1 s of about the last fifth. A piece without a single frame and
+    one of zeros hold none.
     """
-    quiet = RATE // 10
+    count = longest // 5 // QUIET
     while len(audio) > longest:
-        first = longest - longest // 5
-        energy = np.square(audio[first:longest]).reshape(-1, quiet).sum(axis=1)
-        cut = first + int(energy.argmin()) * quiet + quiet // 2
-        yield audio[:cut]
+        first = longest - count * QUIET
+        energy = np.square(audio[first:longest]).reshape(count, QUIET).sum(axis=1)
+        cut = first + int(energy.argmin()) * QUIET + QUIET // 2
+        yield from _speech(audio[:cut])
         audio = audio[cut:]
-    if len(audio) >= shortest:
+    yield from _speech(audio)
+
+
+def _speech(audio: FloatArray) -> Iterator[FloatArray]:
+    if len(audio) >= SHORTEST and audio.any():
         yield audio
 
 

@@ -26,7 +26,7 @@ class Paraformer(Decoding, Preprocessor):
     is 0. With `nbest` above 1 there is ``"nbest": [{"text": ..., "score": ...}, ...]`` too.
 
     Clips longer than `longest` seconds are cut where they are quietest, and the pieces recognised
-    on their own. Clips below 25 ms have no text. A clip's result does not depend on its batch.
+    on their own. Clips below 25 ms, and of zeros alone, have no text. A clip's result does not depend on its batch.
     Raises ``InputError`` for audio that is not finite.
 
     Source: Gao et al. 2022, "Paraformer: fast and accurate parallel transformer for

@@ -23,8 +23,6 @@ from mercore_paraformer.hypotheses import Hypothesis
 
 FRAMES: Final = 1000
 """How many frames are computed at once, padding included: a minute of audio."""
-ALIKE: Final = 0.8
-"""A clip goes into a batch that is not longer than this share of its length would make it."""
 
 
 QUIET: Final = RATE // 10
@@ -35,8 +33,8 @@ NOTHING: Final = Hypothesis(tokens=(), score=0.0, acoustic=0.0)
 class Score(Protocol):
     """Scores features: ``(frames, size)`` each, to ``(positions, vocabulary)``."""
 
-    alone: bool
-    """Whether a batch would change the results."""
+    alike: float
+    """Clips go together that have at least this share of the length of the longest of them."""
 
     def __call__(self, features: Sequence[torch.Tensor], /) -> list[FloatArray]: ...
 
@@ -54,14 +52,12 @@ class Transcriber:
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[Noted[Media]]:
         clips = [list(pieces(_samples(sample), self._longest)) for sample in batch]
         heard = iter(self._heard([piece for clip in clips for piece in clip]))
-        return [
-            noted([next(heard) for _ in clip], self._tokens, self._nbest) for clip in clips
-        ]
+        return [noted([next(heard) for _ in clip], self._tokens, self._nbest) for clip in clips]
 
     def _heard(self, audio: Sequence[FloatArray]) -> list[Heard]:
         features = [self._features(piece) for piece in audio]
         found: dict[int, Heard] = {}
-        for places in together(list(map(len, features)), alone=self._score.alone):
+        for places in together(list(map(len, features)), self._score.alike):
             scores = self._score([features[place] for place in places])
             for place, own in zip(places, scores, strict=True):
                 found[place] = Heard(own, self._decode(own) if len(own) else [NOTHING])
@@ -133,13 +129,13 @@ def _speech(audio: FloatArray) -> Iterator[FloatArray]:
         yield audio
 
 
-def together(lengths: Sequence[int], *, alone: bool = False) -> Iterator[list[int]]:
+def together(lengths: Sequence[int], alike: float) -> Iterator[list[int]]:
     """Yield the places of what is computed at once: of like length, the longest first."""
     group: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
         longest = lengths[group[0]] if group else lengths[place]
-        full = longest * (len(group) + 1) > FRAMES or lengths[place] < ALIKE * longest
-        if group and (full or alone):
+        full = longest * (len(group) + 1) > FRAMES or lengths[place] < alike * longest
+        if group and full:
             yield group
             group = []
         group.append(place)

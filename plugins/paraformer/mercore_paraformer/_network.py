@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
@@ -12,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mercore.media import FloatArray
 from mercore.nn import rows
 
+ALIKE: Final = 0.8
 FILTERED: Final = 50
 """With more hotwords than this, SeACo keeps those that fit the first sample of a batch best."""
 
@@ -33,27 +36,31 @@ class Network:
             self._network.encoder.embed = _Exactly(self._network.encoder.embed)
         # The last one stands for none of the others.
         self._hotwords = [*map(list, hotwords), [self._network.sos]] if hotwords else None
-        self.alone = len(self._hotwords or ()) > FILTERED
+        self.alike = inf if len(self._hotwords or ()) > FILTERED else ALIKE
         self._device, self._dtype = next(network.parameters()).device, dtype
 
     @torch.inference_mode()
     def __call__(self, features: Sequence[torch.Tensor]) -> list[FloatArray]:
         """Return log-probabilities ``(positions, vocabulary)`` for each ``(frames, size)``."""
         lengths = torch.tensor([len(some) for some in features], device=self._device)
-        encoded = self.encode(features, lengths)  # (batch, frames, width)
-        embedded, counts = self.predict(encoded, lengths)
-        if not counts.max():
-            return [embedded.new_zeros(0, self._network.vocab_size).cpu().numpy() for _ in features]
-        scores = self.decode(encoded, lengths, embedded, counts)
-        return [
-            rows(own[:count]) for own, count in zip(scores, counts.tolist(), strict=True)
-        ]
+        # FunASR draws random numbers for each layer, and has no use for them here.
+        with torch.random.fork_rng(devices=[]):
+            encoded = self.encode(features, lengths)  # (batch, frames, width)
+            heard, counts = self.predict(encoded, lengths)
+            if not counts.any():
+                return [np.zeros((0, self._network.vocab_size), np.float32) for _ in features]
+            scores = self.decode(encoded, lengths, heard, counts)
+        return [rows(own[:count]) for own, count in zip(scores, counts.tolist(), strict=True)]
 
     def encode(self, features: Sequence[torch.Tensor], lengths: torch.Tensor) -> torch.Tensor:
-        """Return the states of the encoder ``(batch, frames, width)``."""
+        """Return the states of the encoder ``(batch, frames, width)``, 0 behind the end of each.
+
+        FunASR leaves numbers there, which the predictor, a convolution, takes for more speech.
+        """
         speech = pad_sequence(list(features), batch_first=True).to(self._device, self._dtype)
         encoded: torch.Tensor = self._network.encode(speech, lengths)[0]
-        return encoded.float()
+        behind = torch.arange(encoded.shape[1], device=self._device) >= lengths[:, None]
+        return encoded.float().masked_fill(behind[..., None], 0.0)
 
     def predict(
         self, encoded: torch.Tensor, lengths: torch.Tensor

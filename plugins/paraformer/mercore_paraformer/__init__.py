@@ -1,4 +1,4 @@
-"""Paraformer speech recognition, n-gram language models and CT-Transformer punctuation for mercore."""
+"""Paraformer speech recognition, n-gram language models and CT-Transformer punctuation."""
 
 from __future__ import annotations
 

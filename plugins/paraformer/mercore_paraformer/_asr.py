@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -33,8 +33,9 @@ NOTHING: Final = Hypothesis(tokens=(), score=0.0, acoustic=0.0)
 class Score(Protocol):
     """Scores features: ``(frames, size)`` each, to ``(positions, vocabulary)``."""
 
-    alike: float
-    """Clips go together that have at least this share of the length of the longest of them."""
+    @property
+    def alike(self) -> float:
+        """Clips go together that have at least this share of the length of the longest one."""
 
     def __call__(self, features: Sequence[torch.Tensor], /) -> list[FloatArray]: ...
 

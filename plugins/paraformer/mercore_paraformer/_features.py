@@ -54,7 +54,8 @@ class Features:
         starts = torch.arange(0, len(frames), self.step)[:, None]
         places = starts + torch.arange(self.stacked) - (self.stacked - 1) // 2
         stacks = frames[places.clamp(0, len(frames) - 1)].flatten(1)
-        return (stacks + self.shift) * self.scale
+        normalised: torch.Tensor = (stacks + self.shift) * self.scale
+        return normalised
 
     def _log_mels(self, audio: torch.Tensor) -> torch.Tensor:
         frames = audio.unfold(0, self.window, self.hop)  # (frames, window)

@@ -32,8 +32,8 @@ class Network:
     ) -> None:
         self._network: Any = network
         if dtype is not torch.float32:
-            network.get_submodule("encoder").to(dtype)
-            self._network.encoder.embed = _Exactly(self._network.encoder.embed)
+            encoder: Any = network.get_submodule("encoder").to(dtype)
+            encoder.embed = _Exactly(encoder.embed)
         # The last one stands for none of the others.
         self._hotwords = [*map(list, hotwords), [self._network.sos]] if hotwords else None
         self.alike = inf if len(self._hotwords or ()) > FILTERED else ALIKE

@@ -67,7 +67,7 @@ def likelihoods(heard: Heard, special: Sequence[int]) -> Iterator[float]:
     are likeliest together.
     """
     tokens = list(heard.reading(0).tokens)
-    spoken = np.flatnonzero(~np.isin(heard.scores.argmax(axis=1), special))
+    spoken = np.flatnonzero(~np.isin(heard.scores.argmax(axis=1), special)).tolist()
     if len(spoken) != len(tokens):
         spoken = _likeliest(heard.scores[:, tokens])
     yield from heard.scores[spoken, tokens].tolist()

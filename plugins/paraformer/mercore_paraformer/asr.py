@@ -26,7 +26,8 @@ class Paraformer(Decoding, Preprocessor):
     is 0. With `nbest` above 1 there is ``"nbest": [{"text": ..., "score": ...}, ...]`` too.
 
     Clips longer than `longest` seconds are cut where they are quietest, and the pieces recognised
-    on their own. Clips below 25 ms, and of zeros alone, have no text. A clip's result does not depend on its batch.
+    on their own. Clips below 25 ms, and of zeros alone, have no text. A clip's result does not
+    depend on its batch.
     Raises ``InputError`` for audio that is not finite.
 
     Source: Gao et al. 2022, "Paraformer: fast and accurate parallel transformer for
@@ -69,7 +70,7 @@ class Paraformer(Decoding, Preprocessor):
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights, wherever they lie."""
-        return {"checkpoint": checkpoints.identity(self.checkpoint)}
+        return {"checkpoint": checkpoints.identity(self.checkpoint), **self.lm_identity()}
 
     def load(self, device: str, dtype: str) -> Transform:
         """Return the function that transcribes; raises ``CheckpointError`` for other weights."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 
 class Decoding(BaseModel):
@@ -15,3 +15,7 @@ class Decoding(BaseModel):
         description="How tokens are chosen: `greedy` takes the likeliest at each position.",
     )
     nbest: int = Field(default=1, ge=1, description="How many readings the record lists.")
+
+    def lm_identity(self) -> dict[str, JsonValue]:
+        """Return what identifies the language model; there is none."""
+        return {}

@@ -77,7 +77,8 @@ def sound(seconds: float, seed: int = 0) -> FloatArray:
     hertz = numbers.uniform(100, 3000, int(seconds * 5) + 1)[(times * 5).astype(int)]
     loud = 0.3 * np.abs(np.sin(2 * np.pi * 2.5 * times))
     noise = 0.02 * numbers.standard_normal(len(times))
-    return (loud * np.sin(2 * np.pi * hertz * times) + noise).astype(np.float32)
+    audio: FloatArray = (loud * np.sin(2 * np.pi * hertz * times) + noise).astype(np.float32)
+    return audio
 
 
 def heard(audio: FloatArray) -> Inputs:

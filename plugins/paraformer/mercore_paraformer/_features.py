@@ -63,7 +63,8 @@ class Features:
         before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
         frames = (frames - _PREEMPHASIS * before) * self._taper
         power = torch.fft.rfft(frames, self._bins * 2).abs().pow(2.0)  # (frames, bins + 1)
-        return (power @ self._banks.T).clamp_min(_FLOOR).log()
+        levels: torch.Tensor = power @ self._banks.T  # (frames, mels)
+        return levels.clamp_min(_FLOOR).log()
 
     @property
     def _bins(self) -> int:

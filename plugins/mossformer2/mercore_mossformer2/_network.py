@@ -22,8 +22,8 @@ GROUP: Final = 256
 """Frames whose attention to each other is full; it is not among the weights."""
 EPS: Final = 1e-8
 """Of the norms over the whole recording."""
-ROTATED: Final = 2
-"""Channels that turn together."""
+TILE: Final = 2**19
+"""Numbers that are worked on together on a CPU: 2 MB in float32."""
 
 
 class MossFormer2(nn.Module):
@@ -74,8 +74,8 @@ class _Masks(nn.Module):
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Return a mask ``(frames, channels)`` a speaker."""
-        start = self.start(_whitened(frames)) + self._positions(len(frames))
-        deep = _whitened(self.norm(self.blocks(start)))
+        start = self.start(_whitened(frames, EPS)) + self._positions(len(frames))
+        deep = _whitened(self.norm(self.blocks(start)), EPS)
         summed = torch.addcmul(self.shift, deep, self.gain).add_(start)
         each = self.speakers(functional.prelu(summed, self.bend)).chunk(2, 1)
         return [self._mask(speaker) for speaker in each]
@@ -123,7 +123,7 @@ class _Attention(nn.Module):
         times = torch.arange(len(both), device=both.device, dtype=self.turns.dtype)
         angles = torch.outer(times, self.turns)[:, None]
         cos, sin = angles.cos().to(both.dtype), angles.sin().to(both.dtype)
-        pairs = four[..., : ROTATED * len(self.turns)]
+        pairs = four[..., : 2 * len(self.turns)]
         even, odd = pairs[..., ::2].clone(), pairs[..., 1::2].clone()
         pairs[..., ::2] = even * cos - odd * sin
         pairs[..., 1::2] = odd * cos + even * sin
@@ -157,35 +157,32 @@ class _Memory(nn.Module):
         inner = self.norm(functional.prelu(self.into(x), self.bend))
         u, v = self.gates(_layer_normed(inner, 1e-5)).chunk(2, 1)
         memory = functional.linear(self.expand(u).relu_(), self.project)
-        memory = self.far(torch.cat([self.near(memory), memory], 1))
+        # A group of the second reads two channels that lie side by side: the even ones first.
+        both = self.near(memory), memory
+        memory = self.far(torch.cat([x[:, odd::2] for odd in (0, 1) for x in both], 1))
         gated = torch.addcmul(inner, v, memory.add_(u))
         return self.out(_layer_normed(gated, 1e-5)).add_(x)
 
 
 class _Dense(nn.Module):
-    """A dilated convolution, an instance norm and a PReLU; `number` counts from 1."""
+    """A dilated convolution, an instance norm and a PReLU; `number` counts from 1.
+
+    Each channel out is the sum of `number` channels in; the first of all come first, and so on.
+    """
 
     def __init__(self, weights: Weights, number: int) -> None:
         super().__init__()
-        part = {leaf: weights[f"conv.{leaf}"] for leaf in (
-            f"conv{number}.weight", f"norm{number}.weight", f"norm{number}.bias",
-            f"prelu{number}.weight",
-        )}
-        taps = part[f"conv{number}.weight"]  # (out, in a group, taps, 1)
-        self.each = taps.shape[1]
-        self.conv = _Depthwise(taps.flatten(0, 1)[..., 0], dilation=2 ** (number - 1))
-        self.gain = nn.Buffer(part[f"norm{number}.weight"])
-        self.shift = nn.Buffer(part[f"norm{number}.bias"])
-        self.bend = nn.Buffer(part[f"prelu{number}.weight"])
+        taps = weights[f"conv.conv{number}.weight"][..., 0]  # (out, number, taps)
+        self.conv = _Depthwise(taps.transpose(0, 1).flatten(0, 1), dilation=2 ** (number - 1))
+        self.number = number
+        self.gain = nn.Buffer(weights[f"conv.norm{number}.weight"])
+        self.shift = nn.Buffer(weights[f"conv.norm{number}.bias"])
+        self.bend = nn.Buffer(weights[f"conv.prelu{number}.weight"])
 
     def forward(self, x: Tensor) -> Tensor:
-        # A group reads channels that lie side by side: a convolution each, then their sum.
-        y = self.conv(x)
-        if self.each > 1:
-            y = y.unflatten(1, (-1, self.each)).sum(2)
-        variance, mean = torch.var_mean(y, 0, correction=0)
-        gain = self.gain * torch.rsqrt(variance + 1e-5)
-        return functional.prelu(torch.addcmul(self.shift - mean * gain, y, gain), self.bend)
+        first, *others = self.conv(x).chunk(self.number, 1)
+        y = _whitened(sum(others, first), 1e-5, over=0)
+        return functional.prelu(torch.addcmul(self.shift, y, self.gain), self.bend)
 
 
 class _Projection(nn.Module):
@@ -216,16 +213,30 @@ class _Depthwise(nn.Module):
 
     def __init__(self, taps: Tensor, dilation: int = 1) -> None:
         super().__init__()
-        self.taps = nn.Buffer(taps[:, None, None].contiguous())  # (channels, 1, 1, taps)
+        self.taps = nn.Buffer(taps.T.contiguous())  # (taps, channels)
         self.dilation = dilation
 
     def forward(self, x: Tensor) -> Tensor:
-        picture = x.T[None, :, None]  # (1, channels, 1, frames), channels last in memory
-        reach = self.dilation * (self.taps.shape[-1] // 2)
+        reach = self.dilation * (len(self.taps) // 2)
+        if x.device.type == "cpu":
+            return self._in_tiles(functional.pad(x, (0, 0, reach, reach)), len(x))
+        taps = self.taps.T[:, None, :, None]  # (channels, 1, taps, 1)
+        picture = x.T[None, ..., None]  # (1, channels, frames, 1), channels last in memory
         y = functional.conv2d(
-            picture, self.taps, padding=(0, reach), dilation=(1, self.dilation), groups=x.shape[1]
+            picture, taps, padding=(reach, 0), dilation=(self.dilation, 1), groups=x.shape[1]
         )
-        return y[0, :, 0].T
+        return y[0, ..., 0].T
+
+    def _in_tiles(self, x: Tensor, count: int) -> Tensor:
+        """Return `count` frames of the padded `x`, tap by tap on what fits into a cache."""
+        out = x.new_empty(count, x.shape[1])
+        height = max(1, TILE // x.shape[1])
+        for start in range(0, count, height):
+            own = out[start : start + height]
+            for tap, weight in enumerate(self.taps):
+                seen = x[start + tap * self.dilation :][: len(own)]
+                own.addcmul_(seen, weight) if tap else torch.mul(seen, weight, out=own)
+        return out
 
 
 class _Linear(nn.Module):
@@ -276,10 +287,12 @@ def _layer_normed(x: Tensor, eps: float) -> Tensor:
     return functional.layer_norm(x, x.shape[1:], eps=eps)
 
 
-def _whitened(x: Tensor) -> Tensor:
-    """Return the whole with mean 0 and variance 1."""
-    variance, mean = torch.var_mean(x, correction=0)
-    return (x - mean) * torch.rsqrt(variance + EPS)
+def _whitened(x: Tensor, eps: float, over: int | None = None) -> Tensor:
+    """Return the whole, or each channel over the frames (0), with mean 0 and variance 1."""
+    # Several times as fast as torch.var_mean on a CPU.
+    centred = x - x.mean(over, dtype=torch.float32)
+    variance = centred.square().mean(over)
+    return centred.mul_(torch.rsqrt(variance + eps)).to(x.dtype)
 
 
 def _overlapped(frames: Tensor) -> Tensor:

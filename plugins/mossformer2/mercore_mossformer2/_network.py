@@ -194,8 +194,12 @@ class _Projection(nn.Module):
     def __init__(self, weights: Weights, *names: str) -> None:
         super().__init__()
         matrices = [
-            _behind(weights, f"{name}.mdl.0", weights[f"{name}.mdl.1.weight"],
-                    weights[f"{name}.mdl.1.bias"])
+            _behind(
+                weights,
+                f"{name}.mdl.0",
+                weights[f"{name}.mdl.1.weight"],
+                weights[f"{name}.mdl.1.bias"],
+            )
             for name in names
         ]
         self.linear = _Linear(*map(torch.cat, zip(*matrices, strict=True)))

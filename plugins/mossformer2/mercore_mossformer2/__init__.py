@@ -26,7 +26,7 @@ class MossFormer2(SpeechChoice, Preprocessor):
 
     Each recording has the level at which it is in the noisy audio: the gain that brings it nearest
     to it. The record has the decision, the texts and the similarities; ``band``, the frequencies in
-    Hz that the chosen audio can hold; and ``windows``, into how many pieces the audio was cut. Where
+    Hz that the chosen audio can hold; and ``windows``, into how many pieces it was cut. Where
     that is more than one, ``alignment`` in [0, 1] says how sure it is, at the least sure of the
     seams, which voice goes on in which recording.
 
@@ -55,7 +55,7 @@ class MossFormer2(SpeechChoice, Preprocessor):
     rate: Literal[8_000, 16_000] | None = Field(
         default=None,
         description="The sampling rate the weights were trained at, in Hz. Null for what "
-        "configuration.json says; without that file 16,000 for the names of clearvoice, which start "
+        "configuration.json says; without that file 16,000 for names of clearvoice, which start "
         "with `model.`, and 8,000 for those of ModelScope.",
     )
     window: float = Field(

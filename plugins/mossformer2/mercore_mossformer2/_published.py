@@ -14,7 +14,7 @@ from torch import nn
 from mercore.checkpoints import locate
 from mercore.errors import CheckpointError
 from mercore.nn import Checkpoint, Rule, built, fill, read_json
-from mercore_mossformer2._network import Weights
+from mercore_mossformer2._layers import Weights
 
 WANTED: Final = (("*.safetensors", "pytorch_model*.bin", "*.pt"),)
 NOTE, CONFIGURATION = "last_best_checkpoint", "configuration.json"

@@ -23,7 +23,7 @@ class Joined:
     windows: int
     """How many pieces they are joined from."""
     sureness: float
-    """In [0, 1]: how much better the order that was taken fits than the other, at the worst seam."""
+    """In [0, 1]: how much better the order taken fits than the other one, at the worst seam."""
 
 
 def in_windows(separate: Separate, audio: FloatArray, window: int, overlap: int) -> Joined:

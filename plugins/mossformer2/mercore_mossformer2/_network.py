@@ -166,6 +166,6 @@ class _Memory(nn.Module):
         memory = functional.linear(self.expand(u).relu_(), self.project)
         # A group of the second reads two channels that lie side by side: the even ones first.
         both = self.near(memory), memory
-        memory = self.far(torch.cat([x[:, odd::2] for odd in (0, 1) for x in both], 1))
+        memory = self.far(torch.cat([part[:, odd::2] for odd in (0, 1) for part in both], 1))
         gated = torch.addcmul(inner, v, memory.add_(u))
         return self.out(layer_normed(gated)).add_(x)

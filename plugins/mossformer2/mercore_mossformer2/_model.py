@@ -44,7 +44,7 @@ class Separator:
         mixed = soxr.resample(noisy.samples, noisy.rate, self._rate, quality="VHQ")
         sources, record = self.separate(mixed)
         fitted = [
-            _at_its_level(
+            at_its_level(
                 _fitted(soxr.resample(s, self._rate, noisy.rate, quality="VHQ"), noisy.samples),
                 noisy.samples,
             )
@@ -109,7 +109,7 @@ def _fitted(samples: FloatArray, like: FloatArray) -> FloatArray:
     return fitted
 
 
-def _at_its_level(source: FloatArray, noisy: FloatArray) -> FloatArray:
+def at_its_level(source: FloatArray, noisy: FloatArray) -> FloatArray:
     """Return the recording times the gain that brings it nearest to the noisy audio.
 
     A recording that is in the noisy audio, beside others unlike it, gets the level it has there.

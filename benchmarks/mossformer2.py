@@ -40,7 +40,7 @@ def main() -> None:
     theirs, ours = networks()
     print(
         f"| {given.seconds:g} s, {given.threads} threads | ModelScope, wall s (CPU s) | mercore "
-        "| times as fast, wall | CPU | real-time factor | difference |\n|---|---|---|---|---|---|---|"
+        "| times as fast, wall | CPU | real-time factor | difference |\n" + "|---" * 7 + "|"
     )
     for rate in given.rates:
         numbers = np.random.default_rng(rate).standard_normal(round(given.seconds * rate))

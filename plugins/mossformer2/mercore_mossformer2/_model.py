@@ -37,7 +37,7 @@ class Separator:
     def __call__(self, batch: Sequence[Inputs]) -> list[Noted[Media]]:
         """Return the chosen audio of each sample, in order."""
         chosen = self._choose([self._separated(sample) for sample in batch])
-        return [Noted(noted.value, self._banded(noted.record)) for noted in chosen]
+        return [Noted(noted.value, self.banded(noted.record)) for noted in chosen]
 
     def _separated(self, sample: Inputs) -> Separated:
         noisy = noisy_audio(sample)
@@ -75,7 +75,7 @@ class Separator:
         with torch.inference_mode():
             return rows(self._network(given))[:, : len(audio)]
 
-    def _banded(self, record: Record) -> Record:
+    def banded(self, record: Record) -> Record:
         """Return the record with the frequencies that the chosen audio can hold."""
         kept = record["decision"] == ORIGINAL
         rate = self._options.output.rate if kept else min(self._rate, self._options.output.rate)

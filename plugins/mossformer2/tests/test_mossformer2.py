@@ -27,7 +27,7 @@ from mercore_mossformer2._windows import in_windows
 from mercore_starter.speech import WhisperASR
 
 RATE = 16_000
-ASR = WhisperASR(beam=1)
+ASR = WhisperASR(beam=1, padding=1)
 SPEECH = "tests/data/sense_and_sensibility_01_0870.flac"
 
 
@@ -84,7 +84,7 @@ def test_the_network_equals_modelscopes(theirs: Any, rate: int, samples: int) ->
 def test_every_weight_counts() -> None:
     """Changing any published weight changes the result: none is read and then left out."""
     found = published(str(folder(16_000)))
-    audio = torch.from_numpy(sound(3_000))
+    audio = torch.from_numpy(sound(2_400))
     with torch.inference_mode():
         before = network(found, "cpu", "float32")(audio)
         for name, weight in found.weights.items():
@@ -165,7 +165,7 @@ def test_windows_that_overlap_by_more_than_half_are_refused() -> None:
 
 
 def test_float16_is_refused() -> None:
-    with pytest.raises(RunError, match="float16.*too narrow"):
+    with pytest.raises(RunError, match=r"float16.*too narrow"):
         MossFormer2(checkpoint=str(folder(8_000)), asr=ASR).load("cpu", "float16")
 
 
@@ -254,10 +254,10 @@ def test_windows_join_to_the_whole(length: int) -> None:
 
 
 def test_long_audio_is_separated_in_windows() -> None:
-    audio = sound(8_000 * 10)
-    whole, record = separator(8_000, window=10, overlap=1).separate(audio)
+    audio = sound(8_000 * 4)
+    whole, record = separator(8_000, window=5, overlap=1).separate(audio)
     assert record == {"windows": 1}
-    cut, record = separator(8_000, window=4, overlap=1).separate(audio)
+    cut, record = separator(8_000, window=2, overlap=1).separate(audio)
     assert record["windows"] == 3
     assert isinstance(record["alignment"], float)
     assert whole.shape == cut.shape == (2, len(audio))
@@ -289,17 +289,15 @@ def test_each_voice_gets_the_level_it_has_in_the_audio() -> None:
             assert found @ voice > 0
 
 
-def test_the_record_says_which_band_is_real() -> None:
-    audio = read_audio(SPEECH, RATE).samples[: 2 * RATE]
-    (output,) = separator(8_000, margin=0.0)([sample(audio, "anything else")])
-    assert output.record["decision"] in ("first", "second", "original")
-    for decision, rate, top in [
-        ("first", 8_000, 4_000),
-        ("second", 16_000, 8_000),
-        ("original", 8_000, 8_000),
-    ]:
-        own = separator(rate)
-        assert own._banded({"decision": decision})["band"] == [0, top]
+@pytest.mark.parametrize(
+    ("decision", "rate", "top"),
+    [("first", 8_000, 4_000), ("second", 16_000, 8_000), ("original", 8_000, 8_000)],
+)
+def test_the_record_says_which_band_is_real(decision: str, rate: int, top: int) -> None:
+    assert separator(rate).banded({"decision": decision}) == {
+        "decision": decision,
+        "band": [0, top],
+    }
 
 
 def test_what_is_taken_from_8_khz_has_nothing_above_4_khz() -> None:
@@ -350,7 +348,7 @@ def test_the_record_tells_the_choice() -> None:
 
 def test_a_batch_gives_the_bits_of_its_samples() -> None:
     own = separator(8_000)
-    batch = [sample(sound(length, length), "words") for length in (8_000, 3_000, 8_000)]
+    batch = [sample(sound(length, length), "words") for length in (8_000, 3_000)]
     alone = [own([one])[0] for one in batch]
     for one, other in zip(alone, own(batch), strict=True):
         assert isinstance(one.value, Waveform)
@@ -360,17 +358,12 @@ def test_a_batch_gives_the_bits_of_its_samples() -> None:
 
 
 class TestMossFormer2(PreprocessorTests):
-    component = MossFormer2(checkpoint=str(folder(16_000)), asr=ASR)
-    atol = 0.0
-    long = 0.05
-
-
-class TestNarrowAndInWindows(PreprocessorTests):
     component = MossFormer2(checkpoint=str(folder(8_000)), asr=ASR, window=2, overlap=1, margin=0)
     atol = 0.0
-    long = 0.1
+    long = 0.05
+    dtypes = ("float16",)
 
     @property
     def samples(self) -> list[Inputs]:
         speech = read_audio(SPEECH, RATE).samples
-        return [sample(speech[: round(seconds * RATE)], "I") for seconds in (1.5, 2.5, 1)]
+        return [sample(speech[: round(seconds * RATE)], "I") for seconds in (1.2, 2.5, 1)]

@@ -1,7 +1,7 @@
 """Tiny MossFormer2s with random weights, in the two layouts that the real ones are published in.
 
-Every name is written by hand from the published files; nothing that reads them is used. What the
-networks have in common whatever their width is as published: 256 channels of memory, 128 of queries.
+Every name is written by hand from the published files; nothing that reads them is used. Only the
+width and the number of blocks are small: 256 channels of memory and 128 of queries are fixed.
 """
 
 from __future__ import annotations

@@ -122,7 +122,8 @@ class _Attention(nn.Module):
             near = (near_q[own] @ (near_k[own].T / GROUP)).relu_().square_()
             seen = torch.addmm(far_q[own] @ far, near, values[own])
             _gate(seen, values[own], gated[own])
-        return self.out(gated).add_(x)
+        changed: Tensor = self.out(gated)
+        return changed.add_(x)
 
     def _turned(self, both: Tensor) -> Tensor:
         """Return queries and keys ``(frames, 4, width)``, turned by their position."""
@@ -168,4 +169,5 @@ class _Memory(nn.Module):
         both = self.near(memory), memory
         memory = self.far(torch.cat([part[:, odd::2] for odd in (0, 1) for part in both], 1))
         gated = torch.addcmul(inner, v, memory.add_(u))
-        return self.out(layer_normed(gated)).add_(x)
+        changed: Tensor = self.out(layer_normed(gated))
+        return changed.add_(x)

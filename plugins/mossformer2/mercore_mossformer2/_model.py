@@ -36,10 +36,10 @@ class Separator:
 
     def __call__(self, batch: Sequence[Inputs]) -> list[Noted[Media]]:
         """Return the chosen audio of each sample, in order."""
-        chosen = self._choose([self._separated(sample) for sample in batch])
+        chosen = self._choose([self.separated(sample) for sample in batch])
         return [Noted(noted.value, self.banded(noted.record)) for noted in chosen]
 
-    def _separated(self, sample: Inputs) -> Separated:
+    def separated(self, sample: Inputs) -> Separated:
         noisy = noisy_audio(sample)
         mixed = soxr.resample(noisy.samples, noisy.rate, self._rate, quality="VHQ")
         sources, record = self.separate(mixed)

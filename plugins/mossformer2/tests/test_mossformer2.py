@@ -269,8 +269,8 @@ def test_recordings_have_the_length_and_follow_the_level_of_the_audio(rate: int)
     own = separator(rate)
     for length in (1, 20, 800, 16_001):
         audio = sound(length, 3)
-        loud = own._separated(sample(audio, "words"))
-        soft = own._separated(sample(audio / 1000, "words"))
+        loud = own.separated(sample(audio, "words"))
+        soft = own.separated(sample(audio / 1000, "words"))
         for name in ("first", "second"):
             assert loud.sources[name].shape == audio.shape
             assert loud.sources[name].dtype == np.float32
@@ -301,7 +301,7 @@ def test_the_record_says_which_band_is_real(decision: str, rate: int, top: int) 
 
 
 def test_what_is_taken_from_8_khz_has_nothing_above_4_khz() -> None:
-    found = separator(8_000)._separated(sample(sound(RATE), "words"))
+    found = separator(8_000).separated(sample(sound(RATE), "words"))
     for source in found.sources.values():
         power = np.abs(np.fft.rfft(source)) ** 2
         assert power[len(power) * 9 // 16 :].sum() < 1e-4 * power.sum()
@@ -323,7 +323,7 @@ def test_odd_audio_gives_finite_recordings() -> None:
     paused = np.concatenate([np.zeros(RATE, np.float32), sound(RATE)])
     faint = (sound(RATE) * 1e-20).astype(np.float32)
     for audio in (clipped, paused, sound(800), np.full(RATE, 0.5, np.float32), faint):
-        found = own._separated(sample(audio, "words"))
+        found = own.separated(sample(audio, "words"))
         for source in found.sources.values():
             assert np.isfinite(source).all()
             assert np.square(source).sum() <= np.square(audio).sum() * 1.0001

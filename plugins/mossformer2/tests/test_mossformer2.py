@@ -84,7 +84,7 @@ def test_the_network_equals_modelscopes(theirs: Any, rate: int, samples: int) ->
 def test_every_weight_counts() -> None:
     """Changing any published weight changes the result: none is read and then left out."""
     found = published(str(folder(16_000)))
-    audio = torch.from_numpy(sound(2_400))
+    audio = torch.from_numpy(sound(800))
     with torch.inference_mode():
         before = network(found, "cpu", "float32")(audio)
         for name, weight in found.weights.items():
@@ -198,12 +198,8 @@ def swaps_at_random(
     mixture, orders = one + other, []
 
     def separate(audio: FloatArray) -> FloatArray:
-        (start,) = (
-            place
-            for place in range(len(mixture) - len(audio) + 1)
-            if mixture[place] == audio[0]
-            and np.array_equal(mixture[place : place + len(audio)], audio)
-        )
+        begins = np.flatnonzero(mixture[: len(mixture) - len(audio) + 1] == audio[0])
+        (start,) = (at for at in begins if np.array_equal(mixture[at : at + len(audio)], audio))
         own = slice(start, start + len(audio))
         pair = np.stack([one[own] + 0.1 * other[own], other[own] + 0.1 * one[own]])
         pair += 0.003 * numbers.standard_normal(pair.shape)
@@ -219,7 +215,7 @@ def fidelity(found: FloatArray, voice: FloatArray) -> float:
     return float(10 * np.log10((target @ target) / np.square(found - target).sum()))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_voices_stay_in_their_recordings(seed: int) -> None:
     one, other = two_voices(40)
     separate, orders = swaps_at_random(one, other, seed)
@@ -255,7 +251,7 @@ def test_windows_join_to_the_whole(length: int) -> None:
 
 def test_long_audio_is_separated_in_windows() -> None:
     audio = sound(8_000 * 4)
-    whole, record = separator(8_000, window=5, overlap=1).separate(audio)
+    whole, record = separator(8_000).separate(audio)
     assert record == {"windows": 1}
     cut, record = separator(8_000, window=2, overlap=1).separate(audio)
     assert record["windows"] == 3
@@ -267,7 +263,7 @@ def test_long_audio_is_separated_in_windows() -> None:
 @pytest.mark.parametrize("rate", [8_000, 16_000])
 def test_recordings_have_the_length_and_follow_the_level_of_the_audio(rate: int) -> None:
     own = separator(rate)
-    for length in (1, 20, 800, 16_001):
+    for length in (1, 20, 800, 8_001):
         audio = sound(length, 3)
         loud = own.separated(sample(audio, "words"))
         soft = own.separated(sample(audio / 1000, "words"))

@@ -21,6 +21,7 @@ from mercore.errors import CheckpointError, InputError, RunError
 from mercore.media import FloatArray, Text, Waveform
 from mercore.testing import PreprocessorTests
 from mercore_mossformer2 import MossFormer2
+from mercore_mossformer2._layers import Depthwise
 from mercore_mossformer2._model import Separator, at_its_level, network
 from mercore_mossformer2._published import published
 from mercore_mossformer2._windows import in_windows
@@ -79,6 +80,15 @@ def test_the_network_equals_modelscopes(theirs: Any, rate: int, samples: int) ->
     assert expected.abs().max() > 0.01
     assert not torch.allclose(expected[0], expected[1], atol=1e-3)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("frames", [1, 30, 5_000])
+def test_the_convolution_of_a_gpu_equals_that_of_a_cpu(frames: int, dilation: int) -> None:
+    numbers = torch.Generator().manual_seed(frames)
+    conv = Depthwise(torch.randn(300, 17, generator=numbers), dilation)
+    x = torch.randn(frames, 300, generator=numbers)  # 5,000 are three tiles
+    torch.testing.assert_close(conv.at_once(x), conv(x), atol=1e-5, rtol=0)
 
 
 def test_every_weight_counts() -> None:

@@ -276,7 +276,7 @@ def test_recordings_have_the_length_and_follow_the_level_of_the_audio(rate: int)
     for length in (1, 20, 800, 8_001):
         audio = sound(length, 3)
         loud = own.separated(sample(audio, "words"))
-        soft = own.separated(sample(audio / 1000, "words"))
+        soft = own.separated(sample(audio / np.float32(1000), "words"))
         for name in ("first", "second"):
             assert loud.sources[name].shape == audio.shape
             assert loud.sources[name].dtype == np.float32

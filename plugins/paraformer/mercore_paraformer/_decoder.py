@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,9 @@ from mercore_paraformer._greedy import greedy
 from mercore_paraformer._language import NoLanguage, language_model
 from mercore_paraformer._spelling import Spelling
 from mercore_paraformer.decoding import Decoding
-from mercore_paraformer.hypotheses import Hypothesis
+from mercore_paraformer.hypotheses import SPECIAL, Hypothesis
 
 Decode = Callable[[NDArray[np.float32]], list[Hypothesis]]
-SPECIAL: Final = frozenset({"<blank>", "<s>", "</s>"})
 
 
 def decoder_of(options: Decoding, tokens: Sequence[str]) -> Decode:

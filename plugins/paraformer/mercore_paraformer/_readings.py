@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp
-from typing import Final
 
 import numpy as np
 from pydantic import JsonValue
@@ -13,10 +12,7 @@ from pydantic import JsonValue
 from mercore.components import Noted
 from mercore.media import FloatArray, Media, Text
 from mercore_paraformer._text import text_of
-from mercore_paraformer.hypotheses import Hypothesis
-
-SPECIAL: Final = ("<blank>", "<s>", "</s>")
-"""Tokens that stand for no sound."""
+from mercore_paraformer.hypotheses import SPECIAL, Hypothesis
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Final
 
+from mercore_paraformer._text import is_word
+
 _CONTINUED: Final = "@@"
 
 
@@ -29,12 +31,6 @@ class Spelling:
             return (piece,), ""
         if piece.endswith(_CONTINUED):
             return (), pending + piece.removesuffix(_CONTINUED)
-        if pending and not _of_letters(piece):
+        if pending and not is_word(piece):
             return (pending, piece), ""
         return (pending + piece,), ""
-
-
-def _of_letters(piece: str) -> bool:
-    return all(
-        mark == "'" or (mark.isalpha() and not "\u4e00" <= mark <= "\u9fff") for mark in piece
-    )

@@ -19,7 +19,7 @@ def text_of(tokens: Iterable[str]) -> str:
     """
     parts = list(_abbreviated(_words(token for token in tokens if token not in _SILENT)))
     spaced = [
-        part + " " if _is_word(part) and not _is_character(following) else part
+        part + " " if is_word(part) and not _is_character(following) else part
         for part, following in zip(parts, [*parts[1:], ""], strict=False)
     ]
     return "".join(spaced).strip()
@@ -32,7 +32,7 @@ def _words(tokens: Iterable[str]) -> list[str]:
     for token in tokens:
         if token.endswith(_CONTINUED):
             pending += token.removesuffix(_CONTINUED)
-        elif pending and not _is_word(token):
+        elif pending and not is_word(token):
             found += [pending, token]
             pending = ""
         else:
@@ -52,7 +52,7 @@ def _is_letter(word: str) -> bool:
     return len(word) == 1 and word.isascii() and word.isalpha()
 
 
-def _is_word(part: str) -> bool:
+def is_word(part: str) -> bool:
     """Return whether it is written in letters, apostrophes included."""
     return bool(part) and all(
         (mark.isalpha() and not _is_character(mark)) or mark == "'" for mark in part

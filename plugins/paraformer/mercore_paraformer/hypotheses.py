@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+SPECIAL: Final = ("<blank>", "<s>", "</s>")
+"""Tokens that stand for no sound."""
 
 
 @dataclass(frozen=True)

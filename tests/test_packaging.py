@@ -58,7 +58,7 @@ def test_every_dependency_has_its_tested_version_in_the_constraints() -> None:
 
 def imported(package: Path) -> set[str]:
     """Return the distributions that the modules of a package import."""
-    known = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    known = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
     nodes = [
         node for path in package.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
     ]

@@ -37,7 +37,7 @@ from tiny_paraformer import TINY, TOKENS, Sizes, write
 
 RATE: Final = 16_000
 SHORTEST, LONGEST = 1.0, 8.0  # seconds
-VOCABULARY: Final = (*TOKENS, *map(chr, range(0x3400, 0x3400 + 8404)))[:8404]
+VOCABULARY: Final = (*TOKENS, *map(chr, range(0xAC00, 0xAC00 + 8404)))[:8404]
 SIZES: Final = {"tiny": TINY, "full": Sizes(512, 4, 2048, 50, 16, VOCABULARY)}
 
 
@@ -78,7 +78,10 @@ def show(size: str, folder: Path, audio: Sequence[FloatArray], rounds: int) -> N
     batch: list[Inputs] = [{"audio": Waveform(own, RATE)} for own in audio]
     seconds = sum(len(own) for own in audio) / RATE
     print(f"{size}: {len(audio)} clips, {seconds:.0f} s, {torch.get_num_threads()} threads")
-    runs = {"paraformer": lambda: ours(batch), "FunASR": lambda: theirs(audio)}
+    runs: dict[str, Callable[[], object]] = {
+        "paraformer": lambda: ours(batch),
+        "FunASR": lambda: theirs(audio),
+    }
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():

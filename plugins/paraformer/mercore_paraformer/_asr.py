@@ -23,10 +23,10 @@ from mercore_paraformer.hypotheses import Hypothesis
 
 FRAMES: Final = 1000
 """How many frames are computed at once, padding included: a minute of audio."""
-
-
 QUIET: Final = RATE // 10
+"""Samples among whose like the quietest is looked for: 0.1 s."""
 SHORTEST: Final = RATE // 40
+"""Samples of one frame: 25 ms."""
 NOTHING: Final = Hypothesis(tokens=(), score=0.0, acoustic=0.0)
 
 

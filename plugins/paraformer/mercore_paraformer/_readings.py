@@ -52,7 +52,7 @@ def _reading(heard: Sequence[Heard], tokens: Sequence[str], rank: int) -> tuple[
     """Return the text of that rank and its score: those of all pieces."""
     readings = [piece.reading(rank) for piece in heard]
     text = text_of(tokens[place] for reading in readings for place in reading.tokens)
-    return text, round(sum(reading.score for reading in readings), 4)
+    return text, round(sum((reading.score for reading in readings), 0.0), 4)
 
 
 def likelihoods(heard: Heard, special: Sequence[int]) -> Iterator[float]:

@@ -116,9 +116,8 @@ def test_files_are_found_under_the_names_of_configuration_json(tmp_path: Path) -
 
 
 def test_code_beside_the_weights_is_not_run(tmp_path: Path) -> None:
-    folder = tiny.write(
-        tmp_path / "folder", trust_remote_code=True, remote_code=str(tmp_path / "evil.py")
-    )
+    asked: dict[str, Any] = {"trust_remote_code": True, "remote_code": str(tmp_path / "evil.py")}
+    folder = tiny.write(tmp_path / "folder", **asked)
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     load(folder)
     assert not (tmp_path / "ran").exists()

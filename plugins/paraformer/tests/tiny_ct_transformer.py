@@ -128,7 +128,9 @@ def tensors(kind: Kind, *, bias: Sequence[float] = USUAL, seed: int = 0) -> Tens
     return found
 
 
-def write(folder: Path, kind: Kind, *, bias: Sequence[float] = USUAL, seed: int = 0) -> Path:
+def write(
+    folder: Path, kind: Kind = "words", *, bias: Sequence[float] = USUAL, seed: int = 0
+) -> Path:
     """Write a checkpoint and return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_dump(config(kind), allow_unicode=True, sort_keys=False)

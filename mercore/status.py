@@ -8,8 +8,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from mercore.components import Encoder
+from mercore.components import Encoder, Preprocessor
+from mercore.errors import RegistryError, RunError, did_you_mean
 from mercore.manifest import Manifest
+from mercore.media import Words
 from mercore.pipeline import Node, Pipeline
 from mercore.results import FeatureResult
 from mercore.store import Collection, Entry, Store
@@ -93,3 +95,43 @@ def superseded(pipeline: Pipeline, store: Store) -> list[Collection]:
         for collection in store.collections()
         if (collection.group, collection.name, collection.fingerprint) not in current
     ]
+
+
+def stored_samples(
+    pipeline: Pipeline, store: Store, name: str, ids: Sequence[str]
+) -> list[dict[str, JsonValue]]:
+    """Return what is stored of some samples of a stream or feature, in order.
+
+    ``id``; ``failed``: the reason, or null; ``rows`` and ``record``; and ``text``, where it is a
+    stream of words. Raises RegistryError for a name that the registry does not have, RunError for a
+    sample that is not stored.
+    """
+    node = pipeline.nodes.get(name)
+    if node is None:
+        hint = did_you_mean(name, pipeline.nodes)
+        raise RegistryError(f"the registry has no stream or feature {name!r}{hint}")
+    collection = store.collection(node.groups[0], node.name, node.fingerprint)
+    entries = collection.entries() if collection else {}
+    missing = [id for id in ids if id not in entries]
+    if collection is None or missing:
+        raise RunError(
+            f"{node.kind} {name!r} lacks {len(missing)} of the {len(ids)} samples, the first is "
+            f"{missing[0]!r}; run `mer extract {name}`"
+        )
+    component = node.component
+    spoken = isinstance(component, Preprocessor) and isinstance(component.output, Words)
+    rows = [_sample(id, entries[id]) for id in ids]
+    if spoken:
+        for row in rows:
+            words = "" if row["failed"] else bytes(collection.sequence(str(row["id"]))).decode()
+            row["text"] = words
+    return rows
+
+
+def _sample(id: str, entry: Entry) -> dict[str, JsonValue]:
+    return {
+        "id": id,
+        "failed": entry.failed,
+        "rows": entry.length,
+        "record": dict(entry.record),
+    }

@@ -166,6 +166,32 @@ def test_status_and_prune_tell_current_from_superseded(folder: Path) -> None:
     assert "nothing to delete" in mer("prune", "--yes").stdout
 
 
+def test_show_tells_what_is_stored_of_samples(folder: Path) -> None:
+    rows = (folder / "manifest.csv").read_text()
+    rows = rows.replace("s1,train,happy,bb c", "s1,train,happy,refuse")
+    (folder / "manifest.csv").write_text(rows)
+    assert mer("extract", "all").exit_code == 3
+    assert "run `mer extract few`" in mer("show", "few").stderr
+    assert mer("extract").exit_code == 3
+    one, other = mer_json("show", "few", "s2", "s1")
+    assert one == {"id": "s2", "failed": None, "rows": 1, "record": {}}
+    assert other["failed"] == "this text is refused"
+    assert len(mer_json("show", "all")) == 36
+    assert mer("show", "few", "s1").stdout == "s1: failed: this text is refused\n"
+    assert "did you mean 'few'" in mer("show", "fwe").stderr
+    assert "'nobody'" in mer("show", "few", "nobody").stderr
+
+
+def test_show_tells_the_words_and_what_was_noted(folder: Path) -> None:
+    text = REGISTRY.replace("inputs: {text: text}, with", "inputs: {text: loud}, with")
+    (folder / "registry.yaml").write_text(text)
+    manifest = (folder / "manifest.csv").read_text()
+    (folder / "manifest.csv").write_text(manifest.replace("aaa c", "so loud"))
+    mer_json("extract")
+    assert mer_json("show", "loud", "s0")[0]["text"] == "A C!"
+    assert mer("show", "loud", "s2").stdout == "s2: 'SO LOUD!'; 8 rows; warning: loud\n"
+
+
 def test_an_error_is_one_message_and_status_1(folder: Path) -> None:
     (folder / "registry.yaml").write_text(REGISTRY.replace("uses: letters", "uses: leters"))
     result = mer("run")

@@ -5,14 +5,14 @@ Everything but click is imported inside the commands: ``mer --help`` imports no 
 
 from mercore.cli.corrupt import corrupt
 from mercore.cli.lm import lm
-from mercore.cli.look import check, plugins, prune, schema, status
+from mercore.cli.look import check, plugins, prune, schema, show_samples, status
 from mercore.cli.main import main
 from mercore.cli.work import ensemble, extract, mine, predict, report, run, train
 
 __all__ = ["main"]
 
 for command in (
-    check, plugins, extract, status, prune, train, mine, ensemble, report, run, predict, corrupt,
-    lm, schema,
+    check, plugins, extract, status, show_samples, prune, train, mine, ensemble, report, run,
+    predict, corrupt, lm, schema,
 ):  # fmt: skip
     main.add_command(command)

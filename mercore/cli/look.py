@@ -1,4 +1,4 @@
-"""The commands that show or tidy what there is: check, plugins, status, prune, schema."""
+"""The commands that show or tidy what there is: check, plugins, status, show, prune, schema."""
 
 from __future__ import annotations
 
@@ -60,6 +60,24 @@ def status(as_json: bool, **files: Any) -> None:
 
     about = show.stored(open_project(files))
     print_json(about) if as_json else tables.print_stored(about)
+
+
+@click.command("show")
+@click.argument("name")
+@click.argument("ids", nargs=-1, metavar="[SAMPLE]...")
+@with_options([*STORED, JSON])
+def show_samples(name: str, ids: tuple[str, ...], as_json: bool, **files: Any) -> None:
+    """Show what is stored of the samples of a stream or feature.
+
+    The words of a text, what the component noted (a confidence, a decision, a warning), or why it
+    failed; of all samples, or of those named.
+    """
+    from mercore.cli import tables
+    from mercore.status import stored_samples
+
+    project = open_project(files)
+    about = stored_samples(project.pipeline, project.store, name, ids or project.ids)
+    print_json(about) if as_json else tables.print_samples(about)
 
 
 @click.command()

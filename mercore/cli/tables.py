@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -92,6 +93,19 @@ def print_stored(about: Json) -> None:
         _print_reasons(row["name"], row["failures"])
     for row in about["superseded"]:
         _say(f"superseded: {row['name']}, {row['samples']} samples, {_megabytes(row['bytes'])}")
+
+
+def print_samples(about: Sequence[Json]) -> None:
+    """Print one line a sample: its words, what was noted, or why it failed."""
+    for row in about:
+        noted = ", ".join(f"{key}: {_plain(value)}" for key, value in row["record"].items())
+        said = [repr(row["text"])] if row.get("text") else []
+        parts = [f"failed: {row['failed']}"] if row["failed"] else [*said, f"{row['rows']} rows"]
+        _say(f"{row['id']}: " + "; ".join([*parts, *([noted] if noted else [])]))
+
+
+def _plain(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def print_stale(about: Sequence[Json]) -> None:

@@ -35,7 +35,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_onnx_gives_what_torch_gives(folder: Path, options: dict[str, Any]) -> None:
     media = clip(8)
     exact = encode(folder, media, **options)
-    assert apart(encode(folder, media, backend="onnx", **options), exact) <= 1e-5
+    gap = apart(encode(folder, media, backend="onnx", **options), exact)
+    assert gap <= 1e-5 * max(1.0, float(np.abs(exact).max()))
 
 
 def test_onnx_gives_what_torch_gives_of_a_finetuned_network(tmp_path: Path) -> None:

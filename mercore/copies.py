@@ -67,6 +67,8 @@ class CopyFolder:
 
     def check(self, manifest: Manifest) -> None:
         """Raise RunError where an original, or a manifest that is not ours, would be replaced."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path}: is a file; give a folder with --out")
         originals = {os.path.realpath(manifest.path)}
         for sample in manifest.samples:
             given = (sample.media[column] for column in _SUFFIXES if column in sample.media)

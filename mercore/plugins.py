@@ -194,12 +194,12 @@ def _component_fields(component: type[Component]) -> dict[str, type[Component]]:
 def _option_mistakes(uses: str, component: type[Component], error: ValidationError) -> str:
     mistakes = []
     for detail in error.errors():
-        option = ".".join(map(str, detail["loc"])) or "options"
-        message = detail["msg"]
+        option = ".".join(map(str, detail["loc"]))
+        message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             known = list(component.model_fields)
             message = "unknown option" + (
                 did_you_mean(option, known) or f"; expected one of {', '.join(known) or 'none'}"
             )
-        mistakes.append(f"with.{option}: {message}")
+        mistakes.append(f"{'.'.join(filter(None, ('with', option)))}: {message}")
     return f"{uses}: {mistakes[0]}" if len(mistakes) == 1 else f"{uses}:{listed(mistakes)}"

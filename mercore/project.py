@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mercore import branches
 from mercore.components import Decision, IntArray
 from mercore.dataset import feature_entries, label_indices, lacking, trainable
-from mercore.errors import RegistryError
+from mercore.errors import ManifestError, RegistryError, did_you_mean
 from mercore.folder import RunFolder
 from mercore.machine import Machine
 from mercore.manifest import Manifest
@@ -110,6 +110,20 @@ class Project:
     def first_results(self) -> list[BranchResult]:
         """Return what the branches predict without pseudo-labels; RunError for a stale one."""
         return next(Training(self).rounds(train=False)).results
+
+    def check_minable(self) -> None:
+        """Raise a MercoreError when the registry declares no mining, or of no sample there is."""
+        mining = self.pipeline.registry.content.mining
+        if mining is None:
+            raise RegistryError(
+                "the registry declares no mining; add 'mining: {split: unlabelled, rounds: 4}'"
+            )
+        if mining.split not in self.manifest.splits:
+            hint = did_you_mean(mining.split, self.manifest.splits)
+            raise ManifestError(
+                f"{self.manifest.path}: no sample is in the split {mining.split!r} that is to be "
+                f"mined{hint}; has {', '.join(self.manifest.splits)}"
+            )
 
     def mine(self) -> list[Round]:
         """Return the rounds of data mining, trained where they are not up to date.

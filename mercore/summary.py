@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
+from mercore.errors import did_you_mean
 from mercore.pipeline import BranchNode, Node, Pipeline
 from mercore.project import Project
 from mercore.report import build, render
@@ -71,6 +72,9 @@ def _unmined(project: Project, rounds: Sequence[Round]) -> list[str]:
     mining = project.pipeline.registry.content.mining
     if mining is None or len(rounds) > 1:
         return []
+    if mining.split not in project.manifest.splits:
+        hint = did_you_mean(mining.split, project.manifest.splits)
+        return [f"nothing was mined: no sample is in the split {mining.split!r}{hint}"]
     return [
         f"nothing was mined: no sample of the split {mining.split!r} has a label that "
         f"{mining.agree} branches agree on"

@@ -316,3 +316,10 @@ def test_the_record_is_by_sample_and_the_last_line_counts(tmp_path: Path) -> Non
     text = "".join(json.dumps(line | {"key": key}) + "\n" for key in "12")
     (tmp_path / "corrupt.jsonl").write_text(text + '{"id": "b"}\n{"id"')
     assert {id: copy.key for id, copy in CopyFolder(tmp_path).read().items()} == {"a": "2"}
+
+
+def test_a_file_is_no_folder_for_copies(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    (tmp_path / "manifest.csv").write_text("id,split,label,text\ns1,test,,words\n")
+    with pytest.raises(RunError, match="is a file; give a folder with --out"):
+        corrupt(read_manifest(tmp_path / "manifest.csv"), tmp_path / "taken")

@@ -318,3 +318,13 @@ def test_mining_must_be_declared(folder: Path) -> None:
     result = mer("mine")
     assert result.exit_code == 1
     assert "declares no mining" in result.stderr
+
+
+def test_a_split_of_no_sample_is_said(folder: Path) -> None:
+    (folder / "registry.yaml").write_text(REGISTRY.replace("{rounds", "{split: unlabeled, rounds"))
+    mer_json("extract")
+    result = mer("mine")
+    assert result.exit_code == 1
+    assert "no sample is in the split 'unlabeled'" in result.stderr
+    assert "did you mean 'unlabelled'" in result.stderr
+    assert "no sample is in the split 'unlabeled'" in mer("run").stdout

@@ -74,6 +74,8 @@ def build(
 
     if units == "tokens" and not tokens:
         raise click.UsageError("--units tokens needs --tokens FILE")
+    if Path(out).resolve() in [Path(corpus).resolve() for corpus in corpora]:
+        raise click.UsageError(f"--out {out} is a corpus; give the model another name")
     with Bars() as bars:
         known = dict.fromkeys(ngrams.read_tokens(Path(tokens)) if tokens else ())
         text = _sentences(corpora, units, known, bars)
@@ -111,6 +113,12 @@ def score(model: str, texts: tuple[str, ...], units: Units, as_json: bool) -> No
         result = ngrams.score_text(found, _sentences(texts, units, {}, bars))
     about = _scored(result, model, found.order)
     print_json(about) if as_json else _print_scored(about)
+    if 2 * about["unknown"] > about["units"]:
+        other = "words" if units == "characters" else "characters"
+        click.echo(
+            f"Warning: the model does not know most units; was it built with --units {other}?",
+            err=True,
+        )
 
 
 def _sentences(

@@ -133,19 +133,14 @@ def print_mined(about: Json) -> None:
     table = _table("round", "accepted", "left", *(f"WAF {_split(split)}" for split in splits))
     for row in about["rounds"]:
         scores = [f"{row['waf'][split]:.4f}" for split in splits]
-        _add(table, row["round"], _counts(row["accepted"]), row["left"], *scores)
+        accepted = sum(row["accepted"].values())
+        _add(table, row["round"], accepted or "", row["left"], *scores)
     _print(table)
     _say(f"Pseudo-labels: {about['mined']}")
 
 
 def _split(name: str) -> str:
     return "train (cross-validated)" if name == "train" else name
-
-
-def _counts(accepted: Mapping[str, int]) -> str:
-    found = {name: count for name, count in accepted.items() if count}
-    total = sum(found.values())
-    return f"{total} ({', '.join(f'{n} {c}' for n, c in found.items())})" if total else ""
 
 
 def print_decided(about: Json) -> None:

@@ -66,12 +66,10 @@ def mine(as_json: bool, **options: Any) -> None:
     """
     from mercore.cli import show, tables
     from mercore.cli.progress import Bars
-    from mercore.errors import RegistryError
 
     with Bars() as bars:
         project = open_project(options, bars)
-        if project.pipeline.registry.content.mining is None:
-            raise RegistryError("the registry declares no mining; add 'mining: {rounds: 4}'")
+        project.check_minable()
         rounds = project.mine()
     about = show.mined(project, rounds)
     print_json(about) if as_json else tables.print_mined(about)
@@ -121,7 +119,7 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
         with Bars() as bars:
             project = replace(project, watch=bars)
             trained = project.train()
-            project.mine()
+            rounds = project.mine()
         content, page = write_report(project)
     finally:  # also when the training fails; not before, a closed pipe would end the run here
         if not as_json:
@@ -130,6 +128,8 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
         print_json({"extracted": extracted, "trained": trained, "report": content})
     else:
         tables.print_report(content, page)
+        if len(rounds) > 1:
+            tables.print_mined(show.mined(project, rounds))
     _exit(outcomes)
 
 

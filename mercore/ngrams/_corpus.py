@@ -49,6 +49,8 @@ def read_sentences(
     as a unit and, where `units` is ``tokens``, a unit that is not in `tokens`.
     """
     for number, line in _lines(source, watch or Silent()):
+        if number == 1 and line.strip() == b"\\data\\":
+            raise InputError(f"{source}: is a language model (ARPA), expected text")
         try:
             found = cut(line.decode(), units)
         except UnicodeDecodeError as error:

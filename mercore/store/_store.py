@@ -57,6 +57,11 @@ class Store:
         plain, _, wanted = name.partition("@")
         known = sorted({pair for pair in self._fingerprints() if pair[0] == plain})
         if not known:
+            if any(part.name == plain for part in self.collections("streams")):
+                raise StoreError(
+                    f"{self.path}: {plain!r} is a stream, not a feature; `mer show {plain}` lists "
+                    "it, `store.collections('streams')` has it"
+                )
             guess = did_you_mean(plain, self)
             raise StoreError(f"{self.path}: no feature {plain!r}{guess}; mer extract makes it")
         fingerprints = [fingerprint for _, fingerprint in known]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import importlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,16 +66,31 @@ def _compiled(path: Path, tokens: Sequence[str]) -> Graph:
         folder = Path(name)
         lines = (f"{word} {label}\n" for word, label in labels.items())
         (folder / WORDS).write_text("".join(lines), encoding="utf-8")
-        installed("kaldilm").arpa2fst(
-            str(_plain(path, folder)),
-            str(folder / "G.fst"),
-            disambig_symbol=_BACKOFF,
-            read_symbol_table=str(folder / WORDS),
-            max_arpa_warnings=0,
-        )
+        plain = str(_plain(path, folder))
+        with _quiet():
+            installed("kaldilm").arpa2fst(
+                plain,
+                str(folder / "G.fst"),
+                disambig_symbol=_BACKOFF,
+                read_symbol_table=str(folder / WORDS),
+                max_arpa_warnings=0,
+            )
         fst = _read(folder / "G.fst")
     known = {word: label for word, label in labels.items() if word in model or word == _BACKOFF}
     return _words_graph(fst, known, tokens, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from the terminal what kaldilm logs, which it writes past Python's stderr."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _plain(path: Path, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, JsonValue, model_validator
 
 from mercore import checkpoints
+from mercore.errors import CheckpointError
 
 WORDS = "words.txt"
 """The symbols of a compiled graph, in the folder of its file."""
@@ -81,6 +82,10 @@ class Decoding(BaseModel):
         """
         if self.lm is None:
             return {}
+        if not Path(self.lm).expanduser().is_file():
+            raise CheckpointError(
+                f"lm: there is no file {self.lm!r}; `mer lm build` makes a language model"
+            )
         found = checkpoints.identity(Path(self.lm))
         words = Path(self.lm).expanduser().with_name(WORDS)
         if self.lm.endswith(".fst") and words.exists():

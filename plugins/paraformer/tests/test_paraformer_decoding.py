@@ -337,7 +337,7 @@ def test_another_model_is_another_identity(tmp_path: Path) -> None:
     moved.write_text(moved.read_text(encoding="utf-8").replace("-99", "-98"), encoding="utf-8")
     assert Decoding(decode="beam", lm=str(moved)).lm_identity() != before
     assert Decoding().lm_identity() == {}
-    with pytest.raises(CheckpointError, match="there is no checkpoint at"):
+    with pytest.raises(CheckpointError, match="lm: there is no file"):
         options.lm_identity()
 
 

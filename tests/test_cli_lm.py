@@ -189,18 +189,18 @@ def test_help_and_building_import_no_plugin_and_nothing_heavy(folder: Path) -> N
 
 def test_a_corpus_is_not_written_over_and_a_model_is_no_corpus(folder: Path) -> None:
     before = (folder / "corpus.txt").read_bytes()
-    done = mer("lm", "build", "corpus.txt", "--out", "./corpus.txt")
+    done = mer("build", "corpus.txt", "--out", "./corpus.txt")
     assert done.exit_code == 2
     assert "is a corpus" in done.stderr
     assert (folder / "corpus.txt").read_bytes() == before
-    assert mer("lm", "build", "corpus.txt").exit_code == 0
-    done = mer("lm", "build", "lm.arpa", "--out", "other.arpa")
+    assert mer("build", "corpus.txt").exit_code == 0
+    done = mer("build", "lm.arpa", "--out", "other.arpa")
     assert "lm.arpa: is a language model (ARPA), expected text" in done.stderr
 
 
 def test_units_of_another_kind_are_suspected(folder: Path) -> None:
     (folder / "corpus.txt").write_text("今天 天气\n")
-    assert mer("lm", "build", "corpus.txt", "--units", "words").exit_code == 0
-    done = mer("lm", "score", "lm.arpa", "corpus.txt")
+    assert mer("build", "corpus.txt", "--units", "words").exit_code == 0
+    done = mer("score", "lm.arpa", "corpus.txt")
     assert "was it built with --units words?" in done.stderr
-    assert "Warning" not in mer("lm", "score", "lm.arpa", "corpus.txt", "--units", "words").stderr
+    assert "Warning" not in mer("score", "lm.arpa", "corpus.txt", "--units", "words").stderr

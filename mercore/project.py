@@ -131,8 +131,11 @@ class Project:
         The first is the branches without pseudo-labels; it is the only one where the registry
         declares no mining, or nothing is agreed on.
         """
-        self.train()
-        rounds = list(Training(self).rounds(train=True))
+        self.check_trainable()
+        self._save_registry()
+        training = Training(self)
+        training.first()
+        rounds = list(training.rounds(train=True))
         self.folder.save_mined(self.ids, self.pipeline.classes, rounds)
         return rounds
 

@@ -347,24 +347,6 @@ def test_the_page_of_twenty_thousand_samples_is_below_two_megabytes(result: Resu
             probabilities=np.tile(result.decision.probabilities, (times, 1)),
             support=np.tile(result.decision.support, times),
         ),
-        mining=(
-            {
-                "round": 0,
-                "accepted": {name: 0 for name in CLASSES},
-                "left": 3,
-                "right": None,
-                "branches": {"av": 0.5},
-                "waf": {"train": 0.5, "test1": 0.6},
-            },
-            {
-                "round": 1,
-                "accepted": {name: 1 for name in CLASSES},
-                "left": 0,
-                "right": 0.75,
-                "branches": {"av": 0.75},
-                "waf": {"train": 0.7, "test1": 0.8},
-            },
-        ),
         features=(feature("mel", failed),),
     )
     report = built(many)

@@ -119,7 +119,8 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
         with Bars() as bars:
             project = replace(project, watch=bars)
             trained = project.train()
-            rounds = project.mine()
+            mining = project.pipeline.registry.content.mining
+            rounds = project.mine() if mining else []
         content, page = write_report(project)
     finally:  # also when the training fails; not before, a closed pipe would end the run here
         if not as_json:

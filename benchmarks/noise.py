@@ -25,10 +25,10 @@ from mercore.components import Noted
 from mercore.decode import read_audio
 from mercore.encode import write_wav
 from mercore.manifest import Sample
-from mercore.media import Text, Waveform, Words
+from mercore.media import Text, Waveform
 from mercore.metrics import waf
 from mercore.project import Project
-from mercore.streams import unpack
+from mercore.status import stored_samples
 from mercore_noise import AddNoise
 from mercore_noise.add_noise import Mixture
 from mercore_starter import DeepFilterNet, WhisperASR
@@ -102,16 +102,10 @@ def opened(folder: Path, changed: Callable[[Registry], None], seed: int) -> Proj
 
 def transcribed(project: Project) -> Iterator[float]:
     """Yield the word error rate of each split."""
-    node = project.pipeline.nodes["transcript"]
-    stored = project.store.collection(node.groups[0], node.name, node.fingerprint)
-    assert stored is not None
     for split in SPLITS:
-        pairs = []
-        for sample in of_split(project, split):
-            text = unpack(stored.sequence(sample.id), {}, Words())
-            assert isinstance(text, Text)
-            pairs.append((sample.extra["sentence"], text.content))
-        yield error_rate(pairs)
+        samples = of_split(project, split)
+        rows = stored(project, "transcript", samples)
+        yield error_rate([(s.extra["sentence"], rows[s.id]["text"]) for s in samples])
 
 
 def decided(projects: Sequence[Project]) -> Iterator[tuple[float, float]]:
@@ -130,14 +124,10 @@ def decided(projects: Sequence[Project]) -> Iterator[tuple[float, float]]:
 
 def print_choices(project: Project) -> None:
     """Print what was chosen for the noisy split, and how much a perfect choice would gain."""
-    node = project.pipeline.nodes["denoised"]
-    stored = project.store.collection(node.groups[0], node.name, node.fingerprint)
-    assert stored is not None
-    entries = stored.entries()
     print("\nThe clips of test_noise, by what was chosen:\n")
     print_heading("chosen")
     samples = of_split(project, "test_noise")
-    heard = {s.id: entries[s.id].record for s in samples}
+    heard = {id: row["record"] for id, row in stored(project, "denoised", samples).items()}
     for decision in ("original", "denoised", "residual", "any"):
         some = [s for s in samples if decision in ("any", heard[s.id]["decision"])]
         if some:
@@ -213,6 +203,13 @@ def rates(samples: Sequence[Sample], heard: Mapping[str, Any]) -> Iterator[str]:
 def closest(spoken: str, texts: Sequence[str]) -> str:
     """Return the text with the fewest errors."""
     return min(texts, key=lambda text: error_rate([(spoken, text)]))
+
+
+def stored(project: Project, name: str, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return what is stored of the samples of a stream, by id."""
+    ids = [sample.id for sample in samples]
+    rows = stored_samples(project.pipeline, project.store, name, ids)
+    return dict(zip(ids, rows, strict=True))
 
 
 def of_split(project: Project, split: str) -> list[Sample]:

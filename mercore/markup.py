@@ -13,7 +13,6 @@ _LATEX: Mapping[str, str] = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 _MARKDOWN = re.compile(r"([\\`*_~<>\[\]|&])")

@@ -80,6 +80,16 @@ class Pipeline:
         """The features of the branches, in alphabetical order."""
         return sorted({name for branch in self.branches.values() for name in branch.features})
 
+    def upstream(self, name: str) -> list[str]:
+        """Return all streams that a node is made from, those it reads itself first."""
+        found = dict.fromkeys(self.nodes[name].inputs.values())
+        for stream in (waiting := list(found)):
+            node = self.streams.get(stream)
+            new = [read for read in (node.inputs.values() if node else ()) if read not in found]
+            found |= dict.fromkeys(new)
+            waiting += new
+        return list(found)
+
     def fingerprints(self, branch: BranchNode) -> dict[str, str]:
         """Return the fingerprint of each feature that the branch combines."""
         return {name: self.features[name].fingerprint for name in branch.features}

@@ -11,25 +11,21 @@ from mercore.cli.main import open_project, print_json, print_markup
 from mercore.cli.options import FILES, JSON, MACHINE, MARKUP, with_options
 
 
-class _Sizes(click.ParamType):
-    """``2`` or ``1-3``: the least and the most features at once."""
-
-    name = "N or N-M"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", value.strip())
-        if not found or int(found[2] or found[1]) < int(found[1]):
-            self.fail(f"{value!r}: expected a number such as 2, or a range such as 1-3", param, ctx)
-        return int(found[1]), int(found[2] or found[1])
+def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """Return the least and the most features at once, of ``2`` or ``1-3``."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", value.strip())
+    if not found or int(found[2] or found[1]) < int(found[1]):
+        raise click.BadParameter(f"{value!r}: expected a number such as 2, or a range such as 1-3")
+    return int(found[1]), int(found[2] or found[1])
 
 
 @click.command()
 @click.argument("features", nargs=-1, metavar="[FEATURE]...")
 @click.option("--only", multiple=True, metavar="A+B", help="This combination; may be repeated.")
 @click.option(
-    "--size", "--sizes", "sizes", type=_Sizes(), metavar="N[-M]", help="So many features at once."
+    "--size", "--sizes", "sizes", callback=_sizes, metavar="N[-M]", help="So many features at once."
 )
 @click.option("--fusion", metavar="NAME", help="The fusion, in place of the registry's common one.")
 @with_options([*FILES, *MACHINE, JSON, *MARKUP])

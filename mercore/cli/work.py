@@ -10,7 +10,15 @@ import click
 
 from mercore.cli.main import SOME_FAILED, open_project, print_json, print_markup
 from mercore.cli.options import (
-    ENDPOINT, FILES, JSON, MACHINE, MARKUP, OUT, RETRY, STORED, with_options,
+    ENDPOINT,
+    FILES,
+    JSON,
+    MACHINE,
+    MARKUP,
+    OUT,
+    RETRY,
+    STORED,
+    with_options,
 )  # fmt: skip
 
 if TYPE_CHECKING:

@@ -175,7 +175,7 @@ def _labelled(project: Project) -> dict[str, Mask]:
 
 def _score(project: Project, result: BranchResult, rows: Mask) -> dict[str, float]:
     labels, classes = project.labels[rows], len(project.pipeline.classes)
-    decided = result.probabilities[rows].argmax(axis=1)
+    decided = result.labels[rows]
     low, high = bootstrap(waf, labels, decided, classes)
     right = accuracy(labels, decided, classes)
     return {"waf": waf(labels, decided, classes), "low": low, "high": high, "accuracy": right}
@@ -186,7 +186,7 @@ def _behind(
 ) -> list[dict[str, float] | None]:
     """Return how far each result is behind the first on the samples, which has None."""
     labels, classes = project.labels[rows], len(project.pipeline.classes)
-    best, *others = (result.probabilities[rows].argmax(axis=1) for result in results)
+    best, *others = (result.labels[rows] for result in results)
     draws = _draws(results)
     found = [paired_bootstrap(waf, labels, one, best, classes, draws=draws) for one in others]
     adjusted = holm([difference.p for difference in found])

@@ -10,9 +10,9 @@ _LATEX: Mapping[str, str] = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 _MARKDOWN = re.compile(r"([\\`*_~<>\[\]|&])")

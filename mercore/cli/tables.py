@@ -170,7 +170,7 @@ def print_ablated(about: Json, file: Path) -> None:
         made = [stream for stream in feature["upstream"] if stream not in feature["reads"]]
         origin = f", made from {', '.join(made)}" if made else ""
         _say(f"{name}: {feature['uses']}, {feature['dim']} values of {reads}{origin}")
-    _say("To the best: the difference in cross-validated WAF; p is Holm's, for all rows together.")
+    _say("vs best: the difference in cross-validated WAF; p is adjusted for all rows (Holm).")
     if about["synthetic"]:
         _say(_SYNTHETIC)
     _say(f"Ablation: {file}; `mer report` shows it too")

@@ -196,10 +196,10 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Return the content of a JSON file of the run; None where there is none to be read."""
         try:
-            content: dict[str, Any] = json.loads((self.path / name).read_text())
+            content = json.loads((self.path / name).read_text())
         except (OSError, ValueError):
             return None
-        return content
+        return content if isinstance(content, dict) else None
 
     def _branch(self, name: str, file: str) -> Path:
         return self.path / "branches" / name / file

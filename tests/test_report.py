@@ -119,11 +119,11 @@ def ablation(name: str) -> dict[str, JsonValue]:
     score: JsonValue = {"waf": 0.75, "low": 0.5, "high": 0.875, "accuracy": 0.8125}
     scores: JsonValue = {"train": score, "test1": score, name: score}
     behind: JsonValue = {"waf": -0.25, "low": -0.375, "high": -0.125, "p": 0.001, "p_holm": 0.0625}
-    about: JsonValue = {"uses": name, "dim": None, "reads": [name], "upstream": [name, "video"]}
+    about: dict[str, JsonValue] = {"uses": name, "dim": None, "reads": [name], "upstream": [name]}
     return {
         "fusion": name,
         "draws": 5000,
-        "features": {name: about, "words": {**about, "dim": 1024, "reads": ["denoised", "text"]}},
+        "features": {name: about, "words": {**about, "dim": 1024, "reads": ["denoised", "id"]}},
         "rows": [
             {"features": [name, "words"], "scores": scores, "behind": None},
             {"features": [name], "scores": scores, "behind": behind},
@@ -313,10 +313,10 @@ def test_the_page_shows_an_ablation_where_there_is_one(result: Result) -> None:
     text = render(built(replace(result, ablation=ablation("mel"))))
     page = Page(text)
     assert '<a href="#ablation">' in text
-    assert {"mel + words", "mel + denoised & text", "−0.2500", "−0.375 to −0.125"} <= {*page.cells}
+    assert {"mel + words", "mel + denoised & id", "−0.2500", "−0.375 to −0.125"} <= {*page.cells}
     assert "0.062" in page.cells
     assert page.open == []
-    assert "<b>words</b>: mel of denoised and text, made from mel, video, 1,024 values." in text
+    assert "<b>words</b>: mel of denoised and id, made from mel, 1,024 values." in text
 
 
 def test_words_of_the_manifest_stand_beside_the_sample(result: Result) -> None:

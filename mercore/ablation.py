@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from mercore.combinations import Combination
 from mercore.components import Fusion
 from mercore.dataset import feature_entries
-from mercore.errors import PluginError, RegistryError
+from mercore.errors import PluginError, RegistryError, RunError
 from mercore.fingerprints import branch_keys
 from mercore.manifest import TRAIN
 from mercore.metrics import accuracy, bootstrap, waf
@@ -47,6 +47,7 @@ Mask = NDArray[np.bool_]
 
 FILE = "ablation.json"
 FORMAT = 1
+_NAMED = 5  # combinations that an error names
 _DRAWS = 5_000
 _DRAWS_A_ROW = 50  # else no difference could be significant among very many rows
 
@@ -57,10 +58,12 @@ def ablate(
     """Return ablation.json, which is written too, and the names of the branches trained for it.
 
     `fusion` is a component's name; without one it is the registry's common fusion. A combination
-    that is a branch of the run already, by the same fusion, is taken from there.
+    that is a branch of the run already, by the same fusion, is taken from there. Raises RunError
+    before anything is trained where no training sample has all features of a combination.
     """
     ablation = _ablation(project, chosen, fusion)
     ablation.check_trainable()
+    _check_complete(ablation)
     keys = _keys(ablation)
     _take_over(project, ablation, keys)
     trained = Training(ablation).first()
@@ -100,6 +103,23 @@ def _ablation(
     ]
     pipeline = replace(project.pipeline, branches={node.name: node for node in nodes})
     return replace(project, pipeline=pipeline, folder=project.folder.ablation)
+
+
+def _check_complete(project: Project) -> None:
+    samples = [project.manifest.samples[i] for i in np.flatnonzero(_labelled(project)[TRAIN])]
+    present = {
+        name: np.array([one.id not in entries or not entries[one.id].failed for one in samples])
+        for name, entries in feature_entries(project.pipeline, project.store).items()
+    }
+    sums = [node.features for node in project.pipeline.branches.values()]
+    bad = [one for one in sums if not np.all([present[name] for name in one], axis=0).any()]
+    if bad:
+        named = ", ".join(" + ".join(features) for features in bad[:_NAMED])
+        more = f" and of {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        raise RunError(
+            f"no training sample has all features of {named}{more}; name other features, or "
+            "combinations with --only (`mer status` shows what failed)"
+        )
 
 
 def _keys(project: Project) -> Keys:

@@ -235,6 +235,19 @@ def test_a_feature_that_is_not_extracted_is_named(folder: Path) -> None:
     assert "feature 'few' is not extracted yet; run `mer extract`" in result.stderr
 
 
+def test_what_no_sample_has_at_once_is_said_before_anything_is_trained(folder: Path) -> None:
+    edit(folder, "features:\n", "features:\n  look: {uses: brightness}\n")
+    text = (folder / "manifest.csv").read_text().replace("label,text", "label,text,video")
+    (folder / "blank.mp4").touch()
+    (folder / "manifest.csv").write_text(text + "x,train,sad,,blank.mp4\n")
+    assert mer("extract").exit_code == 3
+    result = mer("ablate", "--size", "1-2")
+    assert result.exit_code == 1
+    assert "no training sample has all features of look, look + few, look + all," in result.stderr
+    assert not (folder / "runs/default/ablation").exists()
+    assert len(mer_json("ablate", "few", "all")["rows"]) == 3
+
+
 def test_a_registry_without_branches_can_be_ablated(folder: Path) -> None:
     edit(folder, "branches:\n  one: few\n  both: all + few\n", "")
     assert len(mer_json("ablate")["rows"]) == 7

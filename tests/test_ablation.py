@@ -213,7 +213,7 @@ def test_the_table_is_printed_for_people_and_for_papers(folder: Path) -> None:
     assert first.split("|")[1:3] == [" all       ", " text        "]
     assert len(others) == 2
     paper = mer("ablate", "few", "all", "--latex").stdout
-    assert paper.startswith("\\begin{tabular}{llrrrrr}\n\\toprule\nfeatures & reads & WAF,")
+    assert paper.startswith("\\begin{tabular}{llrrrrr}\n\\toprule\nfeatures & reads & WAF (CV) &")
     assert "\nall & text & 1.0000 (1.000 to 1.000) & 1.0000 &  &  & 1.0000 \\\\\n" in paper
     assert "few + all & text + text & " in paper
 

@@ -56,7 +56,7 @@ def _cells(score: Mapping[str, float]) -> tuple[str, str]:
 def ablation(about: Json) -> Grid:
     """Return one row a combination of features, the best first."""
     others = [split for split in about["splits"] if split != "train"]
-    columns = ("features", "reads", "WAF, cross-validated", "accuracy", "vs best", "p")
+    columns = ("features", "reads", "WAF (CV)", "accuracy", "vs best", "p")
     rows = [_ablated(row, about["features"], others) for row in about["rows"]]
     return Grid((*columns, *(f"WAF, {split}" for split in others)), rows, left=2)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -170,7 +171,7 @@ def print_ablated(about: Json, file: Path) -> None:
         made = [stream for stream in feature["upstream"] if stream not in feature["reads"]]
         origin = f", made from {', '.join(made)}" if made else ""
         _say(f"{name}: {feature['uses']}, {feature['dim']} values of {reads}{origin}")
-    _say("vs best: the difference in cross-validated WAF; p is adjusted for all rows (Holm).")
+    _say("CV: cross-validated; vs best: the difference in it; p: adjusted for all rows (Holm)")
     if about["synthetic"]:
         _say(_SYNTHETIC)
     _say(f"Ablation: {file}; `mer report` shows it too")
@@ -217,6 +218,9 @@ def _print_grid(grid: Grid) -> None:
     table = _table(*grid.columns)
     for row in grid.rows:
         _add(table, *row)
+    for i in range(grid.left):  # a narrow terminal should break words between them
+        words = [word for row in grid.rows for word in row[i].split()]
+        table.columns[i].min_width = max(map(cell_len, words), default=1)
     _print(table)
 
 

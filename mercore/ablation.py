@@ -96,6 +96,7 @@ def _ablation(
     uses = fusion or common.uses
     plugins = Plugins()
     built = plugins.build(Fusion, uses, common.with_ if uses == common.uses else {})
+    _check_frames(project, built, set().union(*chosen))
     origin = plugins.provided("fusion", uses).origin
     suffix = "" if uses == common.uses else f"@{uses}"
     nodes = [
@@ -105,14 +106,30 @@ def _ablation(
     return replace(project, pipeline=pipeline, folder=project.folder.ablation)
 
 
+def _check_frames(project: Project, fusion: Fusion, names: set[str]) -> None:
+    vectors = [n for n, node in project.pipeline.features.items() if n in names and not node.frames]
+    if vectors and fusion.most_frames is not None:
+        raise RegistryError(
+            f"{project.pipeline.registry.document.path}: fusion {fusion.name!r} reads the frames "
+            f"of {', '.join(vectors)}, of which vectors alone are kept; add 'frames: true' to "
+            "them, or name other features"
+        )
+
+
 def _check_complete(project: Project) -> None:
     samples = [project.manifest.samples[i] for i in np.flatnonzero(_labelled(project)[TRAIN])]
     present = {
         name: np.array([one.id not in entries or not entries[one.id].failed for one in samples])
         for name, entries in feature_entries(project.pipeline, project.store).items()
     }
-    sums = [node.features for node in project.pipeline.branches.values()]
-    bad = [one for one in sums if not np.all([present[name] for name in one], axis=0).any()]
+    nodes = project.pipeline.branches.values()
+    bad = [
+        node.features
+        for node in nodes
+        if not (np.any if node.fusion.masks_missing else np.all)(
+            [present[name] for name in node.features], axis=0
+        ).any()
+    ]
     if bad:
         named = ", ".join(" + ".join(features) for features in bad[:_NAMED])
         more = f" and of {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
@@ -129,11 +146,15 @@ def _keys(project: Project) -> Keys:
 
 def _take_over(project: Project, ablation: Project, keys: Keys) -> None:
     """Copy the branches of the run that are what a combination would be trained to."""
-    names = project.pipeline.branches
-    there = {(project.folder.trained(name) or {}).get("key"): name for name in names}
+    there: dict[tuple[str, Combination], str] = {}
+    for name in project.pipeline.branches:
+        about = project.folder.trained(name)
+        if about:  # a fusion may draw its weights in the order of the features
+            there[about["key"], tuple(about["features"])] = name
     for name, key in keys.items():
-        if key in there and not ablation.folder.branch(name, key):
-            ablation.folder.copy_branch(name, project.folder, there[key])
+        source = there.get((key, ablation.pipeline.branches[name].features))
+        if source and not ablation.folder.branch(name, key):
+            ablation.folder.copy_branch(name, project.folder, source)
 
 
 def _table(project: Project, keys: Keys) -> Table:

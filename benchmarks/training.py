@@ -204,16 +204,15 @@ def main() -> None:
         }.items():
             scores[name], took = timed(action)
             times[name].append(took)
-        pairs = zip(*times.values(), strict=True)
-        *_, (slow, fast) = pairs
+        slow, fast = times["plain"][-1], times["mercore"][-1]
         print(
             f"seed {seed}: WAF plain {scores['plain']:.4f}, mercore {scores['mercore']:.4f}; "
             f"CPU s {slow.cpu:.1f} and {fast.cpu:.1f} ({slow.cpu / fast.cpu:.1f}x), "
             f"wall s {slow.wall:.1f} and {fast.wall:.1f} ({slow.wall / fast.wall:.1f}x)"
         )
     steps = args.epochs * FOLDS * -(-TRAIN * (FOLDS - 1) // FOLDS // BATCH)
-    for name, took in times.items():
-        cpu = np.median([part.cpu for part in took]) / steps
+    for name, all_seeds in times.items():
+        cpu = np.median([part.cpu for part in all_seeds]) / steps
         print(f"{name}: {1e3 * cpu:.2f} CPU ms a step of one fold, evaluation and all")
     if args.search:
         found, took = timed(lambda: searched(data, args.epochs, args.search, fusion.lr))

@@ -54,7 +54,7 @@ class Project:
     ) -> Project:
         """Return the project; raises a MercoreError with all mistakes of a file at once."""
         pipeline = resolve(Registry.read(registry), Plugins())
-        samples = Manifest.read(manifest, pipeline.classes)
+        samples = Manifest.read(manifest, pipeline.classes, bare=pipeline.bare)
         pipeline.check_media(samples)
         return cls(
             pipeline,

@@ -131,9 +131,9 @@ def _mistakes(
     if missing:
         yield f"{len(missing)} of {len(names)} candidates are not predicted: {_named(missing)}"
     if twice := _twice(names):
-        yield f"{len(twice)} candidates are there twice: {_named(twice)}"
+        yield f"there twice among the candidates: {_named(twice)}"
     if twice := _twice([row["id"] for row in rows]):
-        yield f"{len(twice)} samples are predicted twice: {_named(twice)}"
+        yield f"predicted twice: {_named(twice)}"
     labels = {predicted[name] for name in names if name in predicted}
     if unknown := sorted(labels - set(wanted.labels)):
         known = ", ".join(wanted.labels)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from mercore.mertools import Export, Import
     from mercore.submission import Submission
 
-_NAMED = 3  # samples that a line names
-
 
 @click.group("import")
 def import_() -> None:
@@ -38,6 +36,7 @@ _WHAT = [
     click.option(
         "--classes", metavar="A,B,...", help="The labels in their order; else those of MER2023 on."
     ),
+    click.option("--fusion", default="attention", metavar="NAME", help="What the branch uses."),
     click.option(
         "--trust-pickles", is_flag=True, help="Read an npz of dicts; no code of it is run."
     ),
@@ -151,6 +150,8 @@ def submit(
 
 
 def _imported(done: Import) -> dict[str, Any]:
+    from mercore.cli import show
+
     return {
         "manifest": str(done.destination.manifest),
         "registry": str(done.destination.registry),
@@ -166,7 +167,7 @@ def _imported(done: Import) -> dict[str, Any]:
                 "samples": feature.samples,
                 "new": feature.new,
                 "failed": len(feature.failed),
-                "failures": dict(feature.failed),
+                "failures": show.reasons(feature.failed),
             }
             for feature in done.features
         ],
@@ -176,6 +177,8 @@ def _imported(done: Import) -> dict[str, Any]:
 
 
 def _print_imported(about: dict[str, Any]) -> None:
+    from mercore.cli import tables
+
     for row in about["features"]:
         kept = "vectors and sequences" if row["frames"] else "vectors"
         lost = f", {row['failed']} failed" if row["failed"] else ""
@@ -183,10 +186,7 @@ def _print_imported(about: dict[str, Any]) -> None:
             f"{row['name']}: {kept} of {row['samples']} samples, dim {row['dim']}, "
             f"{row['new']} new{lost}"
         )
-        for name, reason in list(row["failures"].items())[:_NAMED]:
-            click.echo(f"  {name}: {reason}")
-        if row["failed"] > _NAMED:
-            click.echo(f"  and {row['failed'] - _NAMED} more; `mer status` lists all reasons")
+        tables.print_reasons(row["name"], row["failures"])
     for note in about["notes"]:
         click.echo(f"Note: {note}")
     splits = ", ".join(f"{count} {split}" for split, count in about["splits"].items())

@@ -105,7 +105,7 @@ class Filling:
             if isinstance(matrix, np.ndarray):
                 rows.append(Row(sample.id, matrix, source))
                 continue
-            lost = seen.get(sample.id, f"no file {folder.path.name}/{sample.id}.npy")
+            lost = seen.get(sample.id, f"{folder.path.name}: no file of this sample")
             rows.append(Row(sample.id, None, source, failed=str(lost)))
         return rows
 
@@ -136,7 +136,7 @@ def _unchanged(folder: Folder, seen: Mapping[str, bytes | InputError], name: str
     try:
         values = folder.read(name)
     except InputError as error:
-        raise RunError(f"{error}; it was read before; import again") from error
+        raise RunError(f"{name}: {error}; it was read before; import again") from error
     if digest(values) != seen[name]:
         raise RunError(f"{folder.path / name}.npy: changed meanwhile; import again")
     return values

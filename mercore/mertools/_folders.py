@@ -43,15 +43,15 @@ class Folder:
     def read(self, name: str) -> FloatArray:
         """Return ``(frames, dim)`` float32 of one sample, 1 frame where it is pooled.
 
-        Raises InputError, whose text names the file, where it holds no finite numbers. An array of
-        another rank comes as it is.
+        Raises InputError where the file holds no finite numbers; equal reasons have equal texts. An
+        array of another rank comes as it is.
         """
         try:
             with open(f"{self.path}/{name}.npy", "rb", buffering=0) as file:
                 return _matrix(array(file.readall()))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise InputError(f"{self.path.name}/{name}.npy: {reason}") from error
+            raise InputError(f"{self.path.name}: {reason}") from error
 
 
 @dataclass(frozen=True)

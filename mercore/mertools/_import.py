@@ -73,6 +73,7 @@ def import_mertools(
     transcripts: str | Path | None = None,
     to: Destination | None = None,
     classes: Sequence[str] = CLASSES,
+    fusion: str = "attention",
     trust_pickles: bool = False,
     skip_missing: bool = False,
     threads: int = 2,
@@ -84,8 +85,8 @@ def import_mertools(
     feature; of a ``-FRA`` alone the pooled vector is the mean of its frames. Values are kept as
     float32, sequences too. A sample that lacks a file, or whose file is broken, fails alone. For
     `labels` see ``read_labels``; a sample with features and without a label is ``unlabelled``.
-    `skip_missing` leaves out labelled samples without any file. What was imported before is not
-    again.
+    `skip_missing` leaves out labelled samples without any file. `fusion` is that of the branch of
+    all features which the registry declares. What was imported before is not imported again.
 
     Raises RunError for wrong folders and ManifestError for wrong labels or transcripts, before
     anything is written.
@@ -105,7 +106,7 @@ def import_mertools(
     filling = Filling(_pipeline(registry), samples, store, threads, watch)
     features = [filling.fill(*both) for both in zip(sources, contents, strict=True)]
     replace(to.manifest, _manifest(samples).encode())
-    replace(to.registry, (registry + _branches(sources)).encode())
+    replace(to.registry, (registry + _branches(fusion, sources)).encode())
     splits = Counter(sample.split for sample in samples)
     return Import(to, splits, features, notes, time.perf_counter() - began)
 
@@ -188,9 +189,10 @@ def _flow(value: object) -> str:
     return text.strip()
 
 
-def _branches(sources: Sequence[Source]) -> str:
-    """Return one branch of all features."""
-    return f"\nbranches:\n  all: {' + '.join(source.name for source in sources)}\n"
+def _branches(fusion: str, sources: Sequence[Source]) -> str:
+    """Return the text that declares one branch of all features."""
+    features = " + ".join(source.name for source in sources)
+    return f"\nfusion: {fusion}\nbranches:\n  all: {features}\n"
 
 
 def _pipeline(registry: str) -> Pipeline:

@@ -144,16 +144,23 @@ def _files(
     collection: Collection, ids: Sequence[str], folder: Path, name: str, watch: Watch
 ) -> int:
     """Write one file a sample that has values; return how many."""
+    pooled = collection.group == "features"
     entries = collection.entries()
     there = [id for id in ids if id in entries and entries[id].failed is None]
     watch.advance(name, len(ids) - len(there), len(ids) - len(there))
-    folder.mkdir(parents=True)
-    for at in range(0, len(there), _AT_ONCE):
-        part = there[at : at + _AT_ONCE]
-        for id, values in zip(part, collection.sequences(part, np.float32), strict=True):
-            pooled = collection.group == "features"
-            replace(folder / f"{id}.npy", _npy(values[0] if pooled else values))
-        watch.advance(name, len(part), 0)
+    partial = folder.with_name(f".{folder.name}.new")
+    try:
+        partial.mkdir(parents=True)
+        for at in range(0, len(there), _AT_ONCE):
+            part = there[at : at + _AT_ONCE]
+            for id, values in zip(part, collection.sequences(part, np.float32), strict=True):
+                (partial / f"{id}.npy").write_bytes(_npy(values[0] if pooled else values))
+            watch.advance(name, len(part), 0)
+        partial.rename(folder)  # whole, or not there
+    except OSError as error:
+        raise RunError(
+            f"cannot write {folder}: {error}; free some space, or give another"
+        ) from error
     return len(there)
 
 

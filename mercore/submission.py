@@ -27,10 +27,11 @@ class Format:
     """How many names it expects."""
 
 
-_SIX = ("neutral", "angry", "happy", "sad", "worried", "surprise")
+EMOTIONS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
+"""Of MER2023, MER2024 and MER2025, in MERTools' order."""
 FORMATS: Mapping[str, Format] = {
-    "mer2024": Format(("name", "discrete"), _SIX, 20_000),
-    "mer2025": Format(("name", "discrete"), _SIX, 20_000),
+    "mer2024": Format(("name", "discrete"), EMOTIONS, 20_000),
+    "mer2025": Format(("name", "discrete"), EMOTIONS, 20_000),
 }
 """By the name of the challenge.
 

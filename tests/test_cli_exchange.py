@@ -5,12 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from mertools_files import corpus, names, sequences, vectors, write_feature, write_labels
 
 from mercore.cli import main
+from mercore.cli.exchange import submit
+from mercore.submission import FORMATS
 
 IDS = names(30)
 
@@ -113,6 +116,12 @@ def test_an_import_and_an_export_can_be_read_by_a_program(folder: Path) -> None:
     assert about["labelled"] == {"train": 18, "test1": 6}
     assert about["transcripts"] is None
     assert np.load(folder / f"out/features/hubert-UTT/{IDS[0]}.npy").shape == (8,)
+
+
+def test_each_format_that_is_known_can_be_asked_for() -> None:
+    (option,) = (each for each in submit.params if each.name == "challenge")
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == list(FORMATS)
 
 
 def test_wrong_usage_is_status_2(folder: Path) -> None:

@@ -25,6 +25,7 @@ from mercore.mertools import (
     read_transcripts,
 )
 from mercore.project import Project
+from mercore.watch import Silent
 
 IDS = names(12)
 HUBERT = vectors(IDS, 4)
@@ -138,6 +139,47 @@ def test_the_same_files_are_not_imported_again_and_others_are_another_feature(
     assert third.features[1].fingerprint == first.features[1].fingerprint
     found = opened(tmp_path).store["chinese_hubert_large"].matrix([IDS[3]])
     assert np.array_equal(found[0], HUBERT[IDS[3]] + 1)  # the last import is meant
+
+
+def test_an_import_that_was_interrupted_goes_on(
+    tmp_path: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Impatient(Silent):
+        def advance(self, name: str, done: int, failed: int) -> None:
+            if name == "x" and done:
+                raise KeyboardInterrupt
+
+    folder = write_feature(tmp_path / "x-UTT", HUBERT)
+    monkeypatch.setattr("mercore.mertools._fill._SEGMENT", 5 * 144)  # bytes of a file
+    with pytest.raises(KeyboardInterrupt):
+        imported(tmp_path, [folder], labels, watch=Impatient())
+    assert not (tmp_path / "registry.yaml").exists()
+    (feature,) = imported(tmp_path, [folder], labels).features
+    assert feature.new == 7
+    found = opened(tmp_path).store["x"].matrix(IDS)
+    assert np.array_equal(found, np.stack([HUBERT[id] for id in IDS]))
+
+
+def test_sequences_that_are_missing_are_told_too(tmp_path: Path, labels: Path) -> None:
+    utt = write_feature(tmp_path / "x-UTT", HUBERT)
+    fra = write_feature(tmp_path / "x-FRA", {id: HUBERT[id][None] for id in IDS[2:]})
+    (feature,) = imported(tmp_path, [utt, fra], labels).features
+    assert feature.failed == dict.fromkeys(IDS[:2], "x-FRA: no file of this sample")
+    assert len(opened(tmp_path).store["x"].ids) == 12
+
+
+def test_a_file_that_changes_while_it_is_imported_ends_the_import(
+    tmp_path: Path, labels: Path
+) -> None:
+    folder = write_feature(tmp_path / "x-UTT", HUBERT)
+
+    class Meddler(Silent):
+        def start(self, name: str, total: int) -> None:
+            if name == "x":
+                np.save(folder / f"{IDS[5]}.npy", HUBERT[IDS[5]] + 1)
+
+    with pytest.raises(RunError, match=rf"{IDS[5]}.npy: changed meanwhile; import again"):
+        imported(tmp_path, [folder], labels, watch=Meddler())
 
 
 def test_where_the_files_lie_and_how_they_are_written_makes_no_other_feature(

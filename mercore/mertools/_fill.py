@@ -16,6 +16,7 @@ from mercore.media import FloatArray
 from mercore.mertools._folders import Content, Folder, Source, digest, each
 from mercore.pipeline import Node, Pipeline
 from mercore.sources import Sources
+from mercore.status import failures
 from mercore.store import Collection, Row, Store
 from mercore.target import Target
 from mercore.watch import Watch
@@ -61,16 +62,19 @@ class Filling:
         target = Target(node, self.pipeline, self.store)
         self.watch.start(source.name, len(self.samples) * len(source.folders))
         new: set[str] = set()
+        failed: dict[str, str] = {}
         for folder in source.folders:
             collections = [self._collection(node, group) for group in _groups(folder, source)]
             new |= self._from(folder, collections, content, source.name)
+            entries = collections[0].entries()
+            failed |= failures({sample.id: entries[sample.id] for sample in self.samples})
         if new:
             target.note({"samples": len(new), "wall": time.perf_counter() - began})
             target.tidy()
         target.mark(self.store)
         return ImportedFeature(
             source.name, source.source, node.fingerprint, content.width, source.frames,
-            len(self.samples), len(new), target.failed(self.samples),
+            len(self.samples), len(new), failed,
         )  # fmt: skip
 
     def _collection(self, node: Node, group: str) -> Collection:

@@ -153,9 +153,12 @@ def each(
         return [_tried(function, name) for name in part]
 
     parts = [names[at : at + _AT_ONCE] for at in range(0, len(names), _AT_ONCE)]
-    with ThreadPoolExecutor(threads, thread_name_prefix="import") as pool:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="import")
+    try:
         for part, found in zip(parts, pool.map(some, parts), strict=True):
             yield from zip(part, found, strict=True)
+    finally:  # an interrupt does not wait for all files
+        pool.shutdown(cancel_futures=True)
 
 
 def digest(values: FloatArray) -> bytes:

@@ -16,8 +16,9 @@ from mercore.errors import ManifestError, did_you_mean, listed
 from mercore.manifest import TRAIN, UNLABELLED
 from mercore.mertools._npy import Header, header
 from mercore.mertools._pickles import RefusedError, read_pickle
+from mercore.submission import EMOTIONS
 
-CLASSES = ("neutral", "angry", "happy", "sad", "worried", "surprise")
+CLASSES = EMOTIONS
 """Of MER2023, MER2024 and MER2025, in MERTools' order."""
 MISSING = -10
 """What MERTools writes for a label or a valence that it does not know."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,13 @@ def sequences(ids: Sequence[str], dim: int, seed: int = 0) -> dict[str, NDArray[
         id: random.standard_normal((1 + number % 4, dim), np.float32)
         for number, id in enumerate(ids)
     }
+
+
+class Evil:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.mark),)

@@ -68,9 +68,8 @@ class Filling:
             new |= self._from(folder, collections, content, source.name)
             entries = collections[0].entries()
             failed |= failures({sample.id: entries[sample.id] for sample in self.samples})
-        if new:
+        if new:  # not compacted: a few big segments are read nearly as fast, and written once
             target.note({"samples": len(new), "wall": time.perf_counter() - began})
-            target.tidy()
         target.mark(self.store)
         return ImportedFeature(
             source.name, source.source, node.fingerprint, content.width, source.frames,

@@ -385,7 +385,7 @@ def test_an_id_or_a_source_that_names_a_folder_is_refused(tmp_path: Path) -> Non
     (tmp_path / "manifest.csv").write_text("id,split,text\n../up,test,hi\n")
     project = opened(tmp_path)
     project.extract()
-    with pytest.raises(RunError, match=r"1 ids cannot be names of files: '../up'"):
+    with pytest.raises(RunError, match=r"ids that cannot be names of files: '../up'"):
         export_mertools(project, tmp_path / "out")
     (tmp_path / "registry.yaml").write_text(
         "classes: [a, b]\nfeatures:\n"

@@ -117,7 +117,7 @@ def _check(project: Project, out: Path, nodes: Sequence[Node]) -> None:
     bad = [id for id in project.ids if "/" in id or "\0" in id]
     if bad:
         named = ", ".join(map(repr, bad[:_NAMED])) + (", ..." if len(bad) > _NAMED else "")
-        raise RunError(f"{len(bad)} ids cannot be names of files: {named}; rename those samples")
+        raise RunError(f"ids that cannot be names of files: {named}; rename those samples")
 
 
 def _source(node: Node) -> str:

@@ -88,7 +88,7 @@ def read_transcripts(path: str | Path) -> dict[str, dict[str, str]]:
     counts = Counter(row["name"] for row in rows)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise ManifestError(f"{path}: {len(twice)} names are there twice, as {twice[0]!r}")
+        raise ManifestError(f"{path}: there twice: {', '.join(map(repr, twice[:_SHOWN]))}")
     return {row["name"]: {name: row[name] for name in languages} for row in rows}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
 
 from mercore.components import Ensemble, Fusion, MediaComponent, Preprocessor
 from mercore.errors import ManifestError
@@ -57,6 +59,8 @@ class BranchNode:
     fusion: Fusion
     origin: str
     """The distribution that provides the fusion, and its version."""
+    found: Mapping[str, JsonValue] = field(default_factory=dict)
+    """The options that a search found better than those of the registry."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,16 @@ class Pipeline:
     def used(self) -> list[str]:
         """The features of the branches, in alphabetical order."""
         return sorted({name for branch in self.branches.values() for name in branch.features})
+
+    def read_as(self, frames: int | None) -> list[str]:
+        """Return the features of the branches whose fusion reads so many frames, sorted."""
+        found = {
+            name
+            for branch in self.branches.values()
+            if branch.fusion.most_frames == frames
+            for name in branch.features
+        }
+        return sorted(found)
 
     def fingerprints(self, branch: BranchNode) -> dict[str, str]:
         """Return the fingerprint of each feature that the branch combines."""

@@ -6,13 +6,14 @@ its keys alone: one that was trained is found again, and one that was interrupte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from mercore import branches
 from mercore.components import IntArray
@@ -24,6 +25,7 @@ from mercore.machine import limited
 from mercore.mining import PseudoLabels, mine
 from mercore.pipeline import BranchNode
 from mercore.results import BranchResult, Round, votes
+from mercore.search import Search, Trial, declared, known, save_trials
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -58,6 +60,36 @@ class Training:
                 self._train_all(folder, keys, pseudo)
             yield (last := Round(pseudo, self._results(folder, keys, "mine")))
 
+    def search(self, draws: int) -> None:
+        """Search the options of every branch; write what was tried, and the best, as it goes on.
+
+        Trials that were made before on the same data are not made again.
+        """
+        project = self.project
+        with limited(1):
+            for name, branch in project.pipeline.branches.items():
+                task = Search(branch, draws, project.pipeline.registry.content.seed)
+                project.watch.start(f"search {name}", task.trials)
+                entry: dict[str, JsonValue] = {
+                    "declared": declared(branch), "key": self._keys[name], "draws": draws
+                }  # fmt: skip
+                tried: list[Trial] = []
+                for trial in task.run(self._score, known(project.folder, name, entry)):
+                    tried.append(trial)
+                    save_trials(project.folder, name, entry, tried, done=len(tried) == task.trials)
+                    project.watch.advance(f"search {name}", 1, 0)
+
+    def _score(self, branch: BranchNode) -> float:
+        """Return the out-of-fold WAF of a branch that is not kept."""
+        data, folds = self._labelled(branch.fusion.most_frames)
+        return self._trained(branch, data, folds, None).waf
+
+    @cached_property
+    def _labelled(self) -> Callable[[int | None], tuple[Dataset, IntArray]]:
+        """Return the training samples alone, and their folds."""
+        inside = self._folds >= 0
+        return cache(lambda frames: (self._data(frames).part(inside), self._folds[inside]))
+
     @cached_property
     def _keys(self) -> Keys:
         """A hash of all that decides each branch."""
@@ -91,7 +123,7 @@ class Training:
         if not stale:
             return []
         project = self.project
-        project.folder.save_folds(project.manifest.samples, self._data[1])
+        project.folder.save_folds(project.manifest.samples, self._folds)
         what = "branches" if pseudo is None else folder.path.name
         project.watch.start(what, len(stale))
         # One thread: the steps of a fusion are too small to share, and the sums of its products
@@ -105,34 +137,56 @@ class Training:
         return stale
 
     @cached_property
-    def _data(self) -> tuple[Dataset, IntArray]:
-        """The features of all samples, and the fold of each training sample."""
+    def _folds(self) -> IntArray:
+        """``(samples,)``: the fold of each training sample."""
         project, content = self.project, self.project.pipeline.registry.content
-        data = read_dataset(project.pipeline, project.manifest.samples, project.store)
+        return branches.assign_folds(
+            project.manifest.samples,
+            project.labels,
+            content.folds,
+            content.seed,
+            project.pipeline.classes,
+        )
+
+    @cached_property
+    def _data(self) -> Callable[[int | None], Dataset]:
+        """Return the features of the branches whose fusion reads so many frames, read once."""
+        return cache(self._read)
+
+    def _read(self, frames: int | None) -> Dataset:
+        project = self.project
+        names = project.pipeline.read_as(frames)
+        data = read_dataset(
+            project.pipeline, project.manifest.samples, project.store, names, frames
+        )
         branches.check_present(data)
-        folds = branches.assign_folds(data, content.folds, content.seed, project.pipeline.classes)
-        return data, folds
+        return data
 
     def _train(
         self, folder: RunFolder, branch: BranchNode, key: str, pseudo: IntArray | None
     ) -> None:
         project = self.project
-        data, folds = self._data
-        trained = branches.train(
-            branch,
-            data,
-            folds,
-            classes=len(project.pipeline.classes),
-            device=project.machine.chosen_device(),
-            seed=project.pipeline.registry.content.seed,
-            pseudo=pseudo,
-        )
+        data = self._data(branch.fusion.most_frames)
+        trained = self._trained(branch, data, self._folds, pseudo)
         about = {
             "key": key,
             "features": dict(project.pipeline.fingerprints(branch)),
             "fusion": describe(branch.fusion),
         }
         folder.save_branch(branch.name, about, trained, project.ids, project.pipeline.classes)
+
+    def _trained(
+        self, branch: BranchNode, data: Dataset, folds: IntArray, pseudo: IntArray | None
+    ) -> branches.Trained:
+        return branches.train(
+            branch,
+            data,
+            folds,
+            classes=len(self.project.pipeline.classes),
+            device=self.project.machine.chosen_device(),
+            seed=self.project.pipeline.registry.content.seed,
+            pseudo=pseudo,
+        )
 
     def _results(self, folder: RunFolder, keys: Keys, command: str) -> list[BranchResult]:
         """Return what the branches of one round predicted; raises RunError for a stale one."""

@@ -108,6 +108,11 @@ class Pipeline:
         """Return the fingerprint of each feature that the branch combines."""
         return {name: self.features[name].fingerprint for name in branch.features}
 
+    @property
+    def bare(self) -> bool:
+        """Whether a sample may give no medium: a feature needs no more than its id."""
+        return any(node.roots == ("id",) for node in self.features.values())
+
     def check_media(self, manifest: Manifest) -> None:
         """Raise ManifestError when a node reads a medium that no sample gives."""
         for root in ROOTS:

@@ -71,10 +71,11 @@ def print_extracted(about: Sequence[Json]) -> None:
         )  # fmt: skip
     _print(table)
     for row in about:
-        _print_reasons(row["name"], row["failures"])
+        print_reasons(row["name"], row["failures"])
 
 
-def _print_reasons(name: str, failures: Sequence[Json]) -> None:
+def print_reasons(name: str, failures: Sequence[Json]) -> None:
+    """Print a line a reason: the samples it hit, and how many more."""
     for failure in failures[:_REASONS]:
         ids = failure["samples"]
         more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
@@ -94,7 +95,7 @@ def print_stored(about: Json) -> None:
         )  # fmt: skip
     _print(table)
     for row in about["current"]:
-        _print_reasons(row["name"], row["failures"])
+        print_reasons(row["name"], row["failures"])
     for row in about["superseded"]:
         _say(f"superseded: {row['name']}, {row['samples']} samples, {_megabytes(row['bytes'])}")
 
@@ -202,7 +203,7 @@ def print_corrupted(about: Json) -> None:
     if about["blur"]:
         counts = [f"by {factor} {count}" for factor, count in about["blur"].items()]
         _say(f"blur: {', '.join(counts)}")
-    _print_reasons("clips", about["failures"])
+    print_reasons("clips", about["failures"])
     _say(f"Record: {about['record']}")
     _say(f"Manifest: {about['manifest']}")
 

@@ -188,7 +188,8 @@ def predict(
 
     with Bars() as bars, TemporaryDirectory() as folder:
         predictor = Predictor.open(out, Machine(**machine), bars)
-        samples = samples_of(files, predictor.pipeline.classes)
+        pipeline = predictor.pipeline
+        samples = samples_of(files, pipeline.classes, bare=pipeline.bare)
         predictions = predictor.predict(samples, Store(store or folder, endpoint=endpoint))
     about = [show.predicted(prediction) for prediction in predictions]
     print_json(about) if as_json else tables.print_predicted(about)

@@ -124,8 +124,9 @@ def _kernel(options: Sklearn, x: Array, y: Array, gamma: float) -> Array:
 
 def _squares(x: Array, y: Array, products: Array) -> Array:
     """Return ``(samples, vectors)`` squared distances."""
-    found: Array = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * products
-    return np.maximum(found, 0)
+    squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * products
+    found: Array = np.maximum(squares, 0)
+    return found
 
 
 def _load_svm(options: Sklearn, weights: Weights) -> Probabilities:
@@ -143,7 +144,9 @@ def _load_svm(options: Sklearn, weights: Weights) -> Probabilities:
         if count == 2:
             return np.hstack([1 - odds, odds])
         total = odds.sum(axis=1, keepdims=True)
-        return np.divide(odds, total, out=np.full_like(odds, 1 / count), where=total > 0)
+        even = np.full_like(odds, 1 / count)
+        found: Array = np.divide(odds, total, out=even, where=total > 0)
+        return found
 
     return probabilities
 

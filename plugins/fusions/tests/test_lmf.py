@@ -9,39 +9,48 @@ from torch import Tensor
 from mercore.testing import FusionTests
 from mercore_fusions import Lmf
 
-LETTERS = "abc"
+SMALL = Lmf(hidden=3, rank=2, output=4)
 
 
-def encoded(weights: Any, name: str, x: Tensor) -> Tensor:
-    """Return [z; 1]: three times linear and ReLU, and a one."""
+def with_one(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """Return [z; 1]: three times linear and ReLU, 0 for what lacks, and a one."""
+    z = x.nan_to_num()
     for layer in range(3):
         w, b = (weights[f"encoder.{name}.{layer}.{part}"] for part in ("weight", "bias"))
-        x = torch.relu(x @ w.T + b)
-    return torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
+        z = torch.relu(z @ w.T + b)
+    z = torch.where(x[:, :1].isnan(), 0.0, z)
+    return torch.cat([z, torch.ones(len(z), 1, dtype=z.dtype)], dim=1)
+
+
+def reference(weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tensor:
+    """Return what the weight tensor, written out, makes of the outer product of all [z; 1]."""
+    axes = "abc"[: len(inputs)]
+    tensor = torch.zeros(4, *[4] * len(inputs), dtype=torch.float64)  # output, hidden + 1, ...
+    for i in range(2):
+        factors = []
+        for name in inputs:
+            w, b = (weights[f"factor.{name}.{part}"] for part in ("weight", "bias"))
+            factors.append(torch.cat([w, b[:, None]], dim=1)[4 * i : 4 * i + 4])
+        tensor = tensor + torch.einsum(",".join(f"o{x}" for x in axes) + f"->o{axes}", *factors)
+    z = [with_one(weights, name, x) for name, x in inputs.items()]
+    h = torch.einsum(f"o{axes}," + ",".join(f"n{x}" for x in axes) + "->no", tensor, *z)
+    return h @ weights["classify.weight"].T + weights["classify.bias"]
 
 
 @pytest.mark.parametrize("dims", [{"vit": 5}, {"vit": 5, "text": 6}, {"a": 4, "b": 5, "c": 6}])
-def test_it_applies_the_weight_tensor_of_low_rank_written_out(
-    dims: dict[str, int], drawn: Any, rows: Any
+def test_it_applies_the_weight_tensor_of_low_rank(
+    dims: dict[str, int], drawn: Any, rows: Any, check: Any
 ) -> None:
-    """Equations (1) to (4): h is the whole tensor times the outer product of all [z; 1]."""
-    fusion = Lmf(hidden=3, rank=2, output=4)
-    weights, inputs = drawn(fusion, dims), rows(dims)
-    tensor, axes = torch.zeros(4, *[4] * len(dims), dtype=torch.float64), LETTERS[: len(dims)]
-    for i in range(2):
-        factors = [
-            torch.cat([weights[f"factor.{n}.weight"], weights[f"factor.{n}.bias"][:, None]], dim=1)[
-                4 * i : 4 * i + 4
-            ]
-            for n in dims
-        ]  # (output, hidden + 1) each
-        tensor = tensor + torch.einsum(",".join(f"o{x}" for x in axes) + f"->o{axes}", *factors)
-    z = [encoded(weights, name, x) for name, x in inputs.items()]
-    h = torch.einsum(f"o{axes}," + ",".join(f"n{x}" for x in axes) + "->no", tensor, *z)
-    expected = h @ weights["classify.weight"].T + weights["classify.bias"]
-    found = fusion.logits(weights, inputs, lambda x: x)
-    torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
-    assert all(g.any() for g in torch.autograd.grad(found.square().sum(), [*weights.values()]))
+    check(SMALL, drawn(SMALL, dims), rows(dims), reference)
+
+
+def test_a_feature_that_a_sample_lacks_leaves_the_products_of_the_others(
+    drawn: Any, rows: Any, check: Any
+) -> None:
+    dims = {"a": 4, "b": 5, "c": 6}
+    inputs = rows(dims)
+    inputs["b"][:, 2] = torch.nan
+    check(SMALL, drawn(SMALL, dims), inputs, reference)
 
 
 class TestLmf(FusionTests):

@@ -16,7 +16,7 @@ class Gated(MaskingFusion):
     """Class probabilities from features that gates let through, number by number.
 
     Of each feature ``h_F = tanh(W_F x_F)``, ``(samples, hidden)``. Gates look at all features side
-    by side, x. Two features share one gate, any other number of them has one each::
+    by side, x. Two features share one gate, any other number of them has one each:
 
         two:    z = sigmoid(V x)          h = z * h_1 + (1 - z) * h_2
         else:   z_F = sigmoid(V_F x)      h = sum over F of z_F * h_F

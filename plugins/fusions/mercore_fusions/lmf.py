@@ -17,7 +17,7 @@ class Lmf(MaskingFusion):
 
     Each feature gets an encoder, dropout and three times linear and ReLU, to z_F of ``(samples,
     hidden)``. A weight tensor over the outer product of all ``[z_F; 1]``, as `tfn` has one, is the
-    sum of `rank` products of one factor a feature, so that neither is ever written out::
+    sum of `rank` products of one factor a feature, so that neither is ever written out:
 
         h = sum over i of  product over F of  w_F,i [z_F; 1]      (samples, output)
 

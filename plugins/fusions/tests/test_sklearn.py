@@ -133,7 +133,7 @@ def test_other_features_or_weights_are_an_error() -> None:
 
 
 class TestSvm(FusionTests):
-    component = Sklearn(estimator="svm", kernel="linear", class_weights="balanced")
+    component = Sklearn(estimator="svm", class_weights="balanced")
     least = 0.9
 
 

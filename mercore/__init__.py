@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Inputs,
         Labelled,
         Noted,
+        Part,
         Predict,
         Preprocessor,
         Transform,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mercore.errors import CheckpointError, InputError, MercoreError
     from mercore.hookspecs import hookimpl
     from mercore.media import Audio, Frames, Media, Text, Video, Waveform, Words
+    from mercore.network import NetworkFusion
 
 __version__ = "0.1.0"
 
@@ -47,7 +49,9 @@ __all__ = [
     "Labelled",
     "Media",
     "MercoreError",
+    "NetworkFusion",
     "Noted",
+    "Part",
     "Predict",
     "Preprocessor",
     "Text",
@@ -60,7 +64,13 @@ __all__ = [
     "hookimpl",
 ]
 
-_MODULES = ("mercore.components", "mercore.errors", "mercore.hookspecs", "mercore.media")
+_MODULES = (
+    "mercore.components",
+    "mercore.errors",
+    "mercore.hookspecs",
+    "mercore.media",
+    "mercore.network",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -60,6 +60,22 @@ class Labelled:
     labels: IntArray
     """``(samples,)`` class indices."""
 
+    def at(self, rows: IntArray) -> Labelled:
+        """Return the samples of `rows`, indices, in their order."""
+        chosen = {name: matrix[rows] for name, matrix in self.features.items()}
+        return Labelled(chosen, self.labels[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One of several fits on the same samples, such as a fold of a cross-validation."""
+
+    train: IntArray
+    """The samples to fit on, as indices."""
+    valid: IntArray
+    """The samples to choose the best state on, as indices; may be none."""
+    seed: int
+
 
 @dataclass(frozen=True)
 class Votes:
@@ -166,6 +182,25 @@ class Encoder(MediaComponent):
 class Fusion(Component):
     """Learns class probabilities from a combination of features."""
 
+    @property
+    def most_frames(self) -> int | None:
+        """The most frames of a sample that it reads; None, the default: vectors over all frames.
+
+        With a number N every feature is ``(samples, N, dim)``: the sequence of a sample, shortened
+        to N frames by averaging neighbours where it is longer; where it is shorter, rows of NaN
+        follow its last frame. A sample has one frame at least.
+        """
+        return None
+
+    @property
+    def masks_missing(self) -> bool:
+        """Whether it takes NaN, in every dimension, for a feature that a sample lacks.
+
+        If not, which is the default, samples that lack a feature are not trained on, and the mean
+        of the training samples stands in its place in a prediction.
+        """
+        return False
+
     @abstractmethod
     def fit(
         self, train: Labelled, valid: Labelled, *, classes: int, device: str, seed: int
@@ -174,6 +209,24 @@ class Fusion(Component):
 
         The same data and seed give the same weights. Not every class need occur in `train`.
         """
+
+    def fit_all(
+        self, data: Labelled, parts: Sequence[Part], *, classes: int, device: str
+    ) -> list[Weights]:
+        """Return the weights of each part: those that ``fit`` gives it alone, but for rounding.
+
+        Override it where several fits together are faster than one after the other.
+        """
+        return [
+            self.fit(
+                data.at(part.train),
+                data.at(part.valid),
+                classes=classes,
+                device=device,
+                seed=part.seed,
+            )
+            for part in parts
+        ]
 
     @abstractmethod
     def load(self, weights: Weights, device: str) -> Predict:

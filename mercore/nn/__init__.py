@@ -1,4 +1,4 @@
-"""For the heavy half of encoders: published weights, hidden states, pictures, ONNX.
+"""For the heavy half of plugins: published weights, hidden states, pictures, ONNX, training.
 
 Importing it imports torch: do so in ``_model.py``, never in the module that the entry point names.
 """
@@ -7,26 +7,46 @@ from mercore.nn._checkpoint import Checkpoint
 from mercore.nn._configs import parsed, read_json
 from mercore.nn._devices import dtype_of, moved, rows
 from mercore.nn._fill import Rule, built, fill
+from mercore.nn._fitting import fit_network
 from mercore.nn._hidden import HiddenStates, chosen
+from mercore.nn._network import (
+    Drop,
+    Network,
+    Parameter,
+    Tensors,
+    linear,
+    linear_parameters,
+    split_missing,
+)
 from mercore.nn._onnx import OnnxModel
 from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
+from mercore.nn._prediction import load_network
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Checkpoint",
+    "Drop",
     "HiddenStates",
+    "Network",
     "OnnxModel",
+    "Parameter",
     "Rule",
+    "Tensors",
     "built",
     "chosen",
     "dtype_of",
     "fill",
+    "fit_network",
+    "linear",
+    "linear_parameters",
+    "load_network",
     "moved",
     "normalised",
     "parsed",
     "read_json",
     "resized",
     "rows",
+    "split_missing",
     "stretched",
 ]

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from mercore import Fusion, Labelled, Predict, Weights, hookimpl
+from mercore import Fusion, NetworkFusion, hookimpl
+
+if TYPE_CHECKING:
+    from mercore.nn import Network
 
 __version__ = "0.1.0"
 
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "mertools": {"normalise": "none", "standardise": False},
+}
+"""The options that a preset gives where they are left out."""
 
-class Attention(Fusion):
+
+class Attention(NetworkFusion):
     """Class probabilities from features weighted sample by sample.
 
     Each feature ``(samples, dim)`` gets an encoder: dropout, then three times linear and ReLU, to
@@ -19,66 +29,70 @@ class Attention(Fusion):
     through an encoder of the same kind and a linear layer to one weight a feature. The weighted
     sum of the encoded features goes through a linear layer and a softmax.
 
+    With `frames` it reads sequences: the encoder of a feature is then an LSTM, of whose last state
+    dropout and a linear layer make ``(samples, hidden)``; with ``over: mean`` it is that of the
+    mean over the frames that it reads.
+
     Source: Ge et al., "Early Joint Learning of Emotion Information Makes MultiModal Model
     Understand You Better", MRAC '24, section 2.1, equations (1) to (6); the layers, which the
     paper leaves out, as in the attention baseline of Lian et al., "MERBench" (2024),
     arXiv:2401.03429. Written from those descriptions; Apache-2.0.
 
-    Deviations from that baseline: `normalise` (it sums with the raw weights), `standardise` (it
-    takes features as they come), and one random stream per fit, so that a fit can be repeated.
+    Deviations from that baseline: `normalise` (it sums with the raw weights) and `standardise` (it
+    takes features as they come), both undone by ``preset: mertools``; and one random stream per
+    fit, so that a fit can be repeated.
 
     The order of the features given to ``fit`` is the order of the layers; predictions look
     features up by name.
     """
 
     name: ClassVar[str] = "attention"
+    revision: ClassVar[int] = 2
 
+    preset: Literal["paper", "mertools"] = Field(
+        default="paper",
+        description="Whose reading is the default of the options left out: mertools sets "
+        "normalise to none and standardise to false.",
+    )
     hidden: int = Field(default=128, ge=1, description="Width of every encoder.")
-    dropout: float = Field(
-        default=0.3, ge=0, lt=1, description="Share of an encoder's inputs set to 0 in training."
-    )
-    lr: float = Field(default=1e-3, gt=0, description="Learning rate of Adam.")
-    epochs: int = Field(default=100, ge=1, description="Passes over the training samples.")
-    batch: int = Field(default=32, ge=1, description="Samples a step.")
-    weight_decay: float = Field(
-        default=1e-5, ge=0, description="L2 penalty, added to the gradient as in Adam."
-    )
     normalise: Literal["softmax", "none"] = Field(
         default="softmax",
         description="How a sample's feature weights are normalised; MERBench does not.",
     )
-    standardise: bool = Field(
-        default=True,
-        description="Shift and scale each dimension to mean 0, deviation 1 over the training "
-        "samples, so that no encoder drowns the others by its scale; MERBench does not.",
+    mask: bool = Field(
+        default=False,
+        description="Train on samples that lack a feature too, and give it no weight; else the "
+        "training mean stands in its place.",
     )
-    class_weights: Literal["balanced", "none"] = Field(
-        default="none", description="Weight classes in the loss by their inverse frequency."
-    )
-    patience: int | None = Field(
+    frames: int | None = Field(
         default=None,
         ge=1,
-        description="Stop after so many epochs without a better validation WAF.",
+        description="Read sequences, shortened to so many frames; else vectors over all frames.",
+    )
+    over: Literal["lstm", "mean"] = Field(
+        default="lstm", description="What makes one vector of a sequence."
     )
 
-    def fit(
-        self, train: Labelled, valid: Labelled, *, classes: int, device: str, seed: int
-    ) -> Weights:
-        """Return the weights of the epoch with the best WAF on `valid`; ties go to the lower loss.
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, given: Any) -> Any:
+        return {**PRESETS.get(str(given.get("preset")), {}), **given}
 
-        The last epoch counts where `valid` is empty. The weights hold the standardisation too.
-        Neither the global random state nor the thread settings of torch are touched. Raises
-        RunError when there is nothing to train on or the loss is no longer finite.
-        """
-        from mercore_attention import _training
+    @property
+    def most_frames(self) -> int | None:
+        """The option `frames`."""
+        return self.frames
 
-        return _training.fit(self, train, valid, classes=classes, device=device, seed=seed)
+    @property
+    def masks_missing(self) -> bool:
+        """The option `mask`."""
+        return self.mask
 
-    def load(self, weights: Weights, device: str) -> Predict:
-        """Return the function that predicts; both raise CheckpointError for what does not fit."""
-        from mercore_attention import _model
+    def network(self) -> Network:
+        """Return the network."""
+        from mercore_attention._model import AttentionNetwork
 
-        return _model.load(self, weights, device)
+        return AttentionNetwork(self)
 
 
 @hookimpl

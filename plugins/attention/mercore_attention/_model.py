@@ -1,217 +1,136 @@
-"""Cross-modal attention in torch: the network, its standardisation, prediction.
+"""Cross-modal attention in torch, as a function of named tensors.
 
-The network is a function of named tensors, so what is trained, stored and loaded is one mapping.
 Its source is in the docstring of `Attention`; equation numbers are those of Ge et al. (2024).
 
-=======================  ======================  ============================================
-name                     shape                   holds
-=======================  ======================  ============================================
-``order.F``              ``()``                  the place of feature F in the fit, int64
-``mean.F``, ``scale.F``  ``(dim,)``              its standardisation
-``encoder.F.L.weight``   ``(hidden, dim)``       layer L = 0, 1, 2; ``(hidden, hidden)`` after 0
-``attention.L.weight``   ``(hidden, ...)``       layer L over all encoded features side by side
-``score.weight``         ``(features, hidden)``  one weight a feature
-``classify.weight``      ``(classes, hidden)``   the logits
-=======================  ======================  ============================================
+========================  ======================  ===========================================
+name                      shape                   holds
+========================  ======================  ===========================================
+``encoder.F.L.weight``    ``(hidden, dim)``       layer L = 0, 1, 2 of feature F;
+                                                  ``(hidden, hidden)`` after 0
+``lstm.F.*``              as ``torch.nn.LSTM``    the LSTM over frames in the place of that,
+``encoder.F.weight``      ``(hidden, hidden)``    and the layer after it
+``attention.L.weight``    ``(hidden, ...)``       layer L over all encoded features side by side
+``score.weight``          ``(features, hidden)``  one weight a feature
+``classify.weight``       ``(classes, hidden)``   the logits
+========================  ======================  ===========================================
 
-with a ``.bias`` beside each ``.weight``; all float32 but the order.
+with a ``.bias`` beside each ``.weight``. In shape comments m is members, b samples, t frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from mercore import CheckpointError, Features, Predict, Weights
-from mercore.errors import RunError, listed
-from mercore.media import FloatArray
+from mercore.nn import Drop, Parameter, Tensors, linear, linear_parameters, split_missing
 from mercore_attention import Attention
 
 LAYERS = range(3)
-CHUNK = 4096  # samples predicted at a time: bounds the memory of a prediction
-NEGLIGIBLE = 1e-20  # a gradient: Adam's epsilon is 1e-8
-
-Tensors = Mapping[str, Tensor]
-Drop = Callable[[Tensor], Tensor]
+GATES = 4  # of an LSTM: input, forget, cell, output
 
 
-def logits(weights: Tensors, inputs: Tensors, normalise: str, drop: Drop) -> Tensor:
-    """Return ``(samples, classes)``; `inputs` are ``(samples, dim)`` in the order of the fit."""
-    parts = [_encode(weights, f"encoder.{name}", drop(x)) for name, x in inputs.items()]
-    encoded = _pruned(torch.stack(parts, dim=1))  # (samples, features, hidden)
-    context = _pruned(_encode(weights, "attention", drop(encoded.flatten(1))))  # (samples, hidden)
-    score = _linear(weights, "score", context)  # (samples, features)
-    if normalise == "softmax":
-        score = score.softmax(dim=1)
-    fused = torch.bmm(score.unsqueeze(1), encoded).squeeze(1)  # (samples, hidden), Z of (4)
-    return _linear(weights, "classify", fused)  # (samples, classes), the argument of (5)
+@dataclass(frozen=True)
+class AttentionNetwork:
+    """The network of one choice of options."""
+
+    options: Attention
+
+    def parameters(self, dims: Mapping[str, int], classes: int) -> dict[str, Parameter]:
+        """Return the trained tensors, for features of `dims` dimensions."""
+        hidden = self.options.hidden
+        found: dict[str, Parameter] = {}
+        for name, dim in dims.items():
+            if self._recurrent:
+                found |= _lstm_parameters(f"lstm.{name}", hidden, dim)
+                found |= linear_parameters(f"encoder.{name}", hidden, hidden)
+            else:
+                found |= _encoder_parameters(f"encoder.{name}", hidden, dim)
+        found |= _encoder_parameters("attention", hidden, hidden * len(dims))
+        found |= linear_parameters("score", len(dims), hidden)
+        return found | linear_parameters("classify", classes, hidden)
+
+    def logits(self, weights: Tensors, inputs: Tensors, drop: Drop) -> Tensor:
+        """Return ``(members, samples, classes)``."""
+        parts = [self._encode(weights, name, x, drop) for name, x in inputs.items()]
+        encoded = torch.stack(parts, dim=2)  # (m, b, features, hidden)
+        there = torch.stack([_there(x) for x in inputs.values()], dim=2)  # (m, b, features)
+        if self.options.mask:
+            encoded = encoded * there.unsqueeze(-1)
+        context = _encode(weights, "attention", drop(encoded.flatten(2)))  # (m, b, hidden)
+        score = self._normalised(linear(weights, "score", context), there)  # (m, b, features)
+        fused = torch.einsum("mbf,mbfh->mbh", score, encoded)  # Z of (4)
+        return linear(weights, "classify", fused)  # (m, b, classes), the argument of (5)
+
+    @property
+    def _recurrent(self) -> bool:
+        return self.options.frames is not None and self.options.over == "lstm"
+
+    def _encode(self, weights: Tensors, name: str, x: Tensor, drop: Drop) -> Tensor:
+        """Return ``(m, b, hidden)`` of one feature."""
+        if self.options.frames is None:
+            x = split_missing(x)[0] if self.options.mask else x
+            return _encode(weights, f"encoder.{name}", drop(x))
+        x, there = split_missing(x)  # (m, b, t, dim), (m, b, t)
+        if self.options.over == "mean":
+            count = there.sum(2, keepdim=True).clamp(min=1)
+            return _encode(weights, f"encoder.{name}", drop(x.sum(2) / count))
+        last = _last_state(weights, f"lstm.{name}", x, there.sum(2))  # (m, b, hidden)
+        return linear(weights, f"encoder.{name}", drop(last))
+
+    def _normalised(self, score: Tensor, there: Tensor) -> Tensor:
+        if self.options.normalise == "none":
+            return score * there if self.options.mask else score
+        if not self.options.mask:
+            return score.softmax(dim=2)
+        # A sample without any feature has no weight to give: what is left is the bias of (5).
+        return score.masked_fill(~there, -torch.inf).softmax(dim=2).nan_to_num(0.0)
+
+
+def _there(x: Tensor) -> Tensor:
+    """Return ``(m, b)``: whether a sample has the feature."""
+    there = ~x[..., 0].isnan()
+    return there.any(dim=2) if there.dim() == 3 else there
+
+
+def _encoder_parameters(name: str, hidden: int, inputs: int) -> dict[str, Parameter]:
+    found: dict[str, Parameter] = {}
+    for layer in LAYERS:
+        found |= linear_parameters(f"{name}.{layer}", hidden, hidden if layer else inputs)
+    return found
 
 
 def _encode(weights: Tensors, prefix: str, x: Tensor) -> Tensor:
     for layer in LAYERS:
-        x = functional.relu(_linear(weights, f"{prefix}.{layer}", x))
+        x = functional.relu(linear(weights, f"{prefix}.{layer}", x))
     return x
 
 
-def _pruned(x: Tensor) -> Tensor:
-    """Return `x`; where gradients flow back through it, those too small to matter become 0.
-
-    Once the training samples are learnt, the softmax over the features leaves gradients below
-    1e-38 to those it ignores, and arithmetic on such subnormal numbers made a step take two to
-    three times as long.
-    """
-    if x.requires_grad:
-        x.register_hook(lambda g: g.masked_fill(g.abs() < NEGLIGIBLE, 0.0))  # type: ignore[no-untyped-call]
-    return x
-
-
-def _linear(weights: Tensors, name: str, x: Tensor) -> Tensor:
-    return functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-
-def shapes(dims: Mapping[str, int], hidden: int, classes: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each trained tensor, for features of `dims` dimensions."""
-    inputs = {f"encoder.{name}": dim for name, dim in dims.items()}
-    inputs["attention"] = hidden * len(dims)
-    linear = {
-        f"{prefix}.{layer}": (hidden, hidden if layer else dim)
-        for prefix, dim in inputs.items()
-        for layer in LAYERS
-    }
-    linear |= {"score": (len(dims), hidden), "classify": (classes, hidden)}
-    matrices = {f"{name}.weight": shape for name, shape in linear.items()}
-    return matrices | {f"{name}.bias": shape[:1] for name, shape in linear.items()}
-
-
-@dataclass(frozen=True, eq=False)
-class Standard:
-    """Shift and scale of one feature, fitted on the training samples."""
-
-    mean: FloatArray
-    """``(dim,)``."""
-    scale: FloatArray
-    """``(dim,)``, above 0."""
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Return a standardised copy of `x`, ``(samples, dim)`` float32."""
-        centred = np.subtract(x, self.mean, dtype=np.float32)
-        return np.divide(centred, self.scale, out=centred)
-
-
-Standards = Mapping[str, Standard]
-"""By feature, in the order of the fit."""
-
-
-def fit_standard(name: str, x: FloatArray, standardise: bool) -> Standard:
-    """Return the standardisation of feature `name`; dimensions that do not vary keep scale 1."""
-    mean, scale = np.zeros(x.shape[1], np.float32), np.ones(x.shape[1], np.float32)
-    if not standardise:
-        return Standard(mean, scale)
-    with np.errstate(all="ignore"):  # reported below, with the name of the feature
-        mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
-        centred = x - mean
-        deviation = np.sqrt(np.einsum("nd,nd->d", centred, centred) / len(x))
-    if not np.isfinite(deviation).all():
-        raise RunError(
-            f"fusion 'attention': feature {name!r} has {np.isfinite(deviation).sum()} finite "
-            f"dimensions of {len(mean)}; extract it again, nan and infinity cannot be learnt from"
-        )
-    return Standard(mean, np.where(deviation > 0, deviation, scale))
-
-
-def inputs(features: Features, standards: Standards, device: str) -> Tensors:
-    """Return standardised ``(samples, dim)`` on `device`, in the order of `standards`."""
+def _lstm_parameters(name: str, hidden: int, inputs: int) -> dict[str, Parameter]:
+    bound, gates = hidden**-0.5, GATES * hidden  # as in torch.nn.LSTM
     return {
-        name: torch.from_numpy(standard(features[name])).to(device)
-        for name, standard in standards.items()
+        f"{name}.weight_ih_l0": Parameter((gates, inputs), bound),
+        f"{name}.weight_hh_l0": Parameter((gates, hidden), bound),
+        f"{name}.bias_ih_l0": Parameter((gates,), bound),
+        f"{name}.bias_hh_l0": Parameter((gates,), bound),
     }
 
 
-def check_features(features: Features, standards: Standards) -> None:
-    """Raise CheckpointError unless `features` are those that `standards` was fitted on."""
-    if features.keys() != standards.keys():
-        raise CheckpointError(
-            f"fusion 'attention': found features {sorted(features)!r}, but the weights are for "
-            f"{sorted(standards)!r}; give those, or train the branch again"
-        )
-    mistakes = [
-        f"{name!r}: found {features[name].shape[1]} dimensions, expected {len(standard.mean)}"
-        for name, standard in standards.items()
-        if features[name].shape[1] != len(standard.mean)
-    ]
-    if mistakes:
-        raise CheckpointError(
-            "fusion 'attention': features are not those it was trained on; extract them with the "
-            f"same encoders, or train the branch again:{listed(mistakes)}"
-        )
-
-
-def load(options: Attention, weights: Weights, device: str) -> Predict:
-    """Return the function that predicts with `weights`, checked against `options`."""
-    standards = _standards(weights)
-    trained = _trained(weights, standards, options.hidden, device)
-
-    def predict(features: Features) -> FloatArray:
-        check_features(features, standards)
-        samples = len(next(iter(features.values())))
-        table = np.empty((samples, len(trained["classify.bias"])), np.float32)
-        for start in range(0, samples, CHUNK):
-            rows = slice(start, start + CHUNK)
-            part = inputs({name: x[rows] for name, x in features.items()}, standards, device)
-            with torch.inference_mode():
-                scores = logits(trained, part, options.normalise, lambda x: x)
-                table[rows] = scores.softmax(dim=1).cpu().numpy()  # p of (5)
-        return table
-
-    return predict
-
-
-def _standards(weights: Weights) -> Standards:
-    places = {
-        name.removeprefix("order."): int(place)
-        for name, place in weights.items()
-        if name.startswith("order.")
+def _last_state(weights: Tensors, name: str, x: Tensor, lengths: Tensor) -> Tensor:
+    """Return ``(m, b, hidden)``: the state after the last frame that is there."""
+    mine = {
+        key.removeprefix(f"{name}."): weight
+        for key, weight in weights.items()
+        if key.startswith(f"{name}.")
     }
-    needed = [f"{kind}.{name}" for name in places for kind in ("mean", "scale")]
-    missing = [name for name in needed if name not in weights]
-    if missing or not places:
-        raise CheckpointError(
-            f"fusion 'attention': weights without {missing or ['order.*']!r}, found "
-            f"{len(weights)} others; train the branch again"
-        )
-    return {
-        name: Standard(_float(weights[f"mean.{name}"]), _float(weights[f"scale.{name}"]))
-        for name in sorted(places, key=places.__getitem__)
-    }
-
-
-def _trained(weights: Weights, standards: Standards, hidden: int, device: str) -> Tensors:
-    """Return the trained tensors; every mistake among them is in one CheckpointError."""
-    dims = {name: len(standard.mean) for name, standard in standards.items()}
-    expected = shapes(dims, hidden, len(weights.get("classify.bias", ())))
-    found = {
-        name: array.shape
-        for name, array in weights.items()
-        if not name.startswith(("order.", "mean.", "scale."))
-    }
-    mistakes = [
-        f"{name!r}: found {found.get(name)}, expected {expected.get(name)}"
-        for name in sorted(found.keys() | expected.keys())
-        if found.get(name) != expected.get(name)
-    ]
-    if mistakes:
-        raise CheckpointError(
-            f"fusion 'attention': weights do not fit hidden={hidden}; use the options they were "
-            f"trained with, or train the branch again:{listed(mistakes)}"
-        )
-    return {name: torch.from_numpy(_float(weights[name])).to(device) for name in expected}
-
-
-def _float(array: NDArray[np.generic]) -> FloatArray:
-    return array.astype(np.float32)  # always a copy: what was read from a file may be read-only
+    hidden, inputs = mine["weight_hh_l0"].shape[2], x.shape[3]
+    lstm = nn.LSTM(inputs, hidden, batch_first=True, device="meta")  # the weights are given below
+    states = []
+    for member, sequence in enumerate(x):
+        own = {key: weight[member] for key, weight in mine.items()}
+        states.append(torch.func.functional_call(lstm, own, sequence)[0])  # (b, t, hidden)
+    last = (lengths - 1).clamp(min=0)[..., None, None].expand(-1, -1, 1, hidden)
+    return torch.stack(states).gather(2, last).squeeze(2)

@@ -8,12 +8,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mercore import CheckpointError, Features, Labelled, Weights
+from mercore import CheckpointError, Features, Labelled, Part, Weights
 from mercore.errors import RunError
+from mercore.machine import limited
 from mercore.metrics import waf
+from mercore.nn import fit_network
 from mercore.testing import FusionTests
 from mercore_attention import Attention
-from mercore_attention._training import dropout
 
 CLASSES = 3
 DIMS = {"hubert": 7, "vit": 5, "baichuan": 12}
@@ -88,6 +89,113 @@ def test_the_network_is_the_one_described(normalise: Any, standardise: bool) -> 
     np.testing.assert_allclose(
         found, expected(weights, test.features, normalise == "softmax"), atol=1e-6
     )
+
+
+def recurrent(weights: Mapping[str, Any], name: str, frames: NDArray[np.float64]) -> Any:
+    """Return the last hidden state of an LSTM over ``(frames, dim)``, gate by gate."""
+    w_in, w_own, b_in, b_own = (
+        weights[f"lstm.{name}.{part}"].astype(float)
+        for part in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    )
+    state = cell = np.zeros(w_own.shape[1])
+    for frame in frames:
+        into, forget, new, out = np.split(w_in @ frame + b_in + w_own @ state + b_own, 4)
+        cell = sigmoid(forget) * cell + sigmoid(into) * np.tanh(new)
+        state = sigmoid(out) * np.tanh(cell)
+    return state
+
+
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-x))
+
+
+def sequences(samples: int, seed: int, most: int = 6) -> Labelled:
+    """Return sequences of 1 to `most` frames about the vectors of ``toy``, NaN after the last."""
+    noise, flat = np.random.default_rng(seed + 100), toy(samples, seed)
+    features = {}
+    for name, x in flat.features.items():
+        table = (x[:, None] + noise.normal(size=(samples, most, x.shape[1]))).astype(np.float32)
+        for row, length in enumerate(noise.integers(1, most + 1, size=samples)):
+            table[row, length:] = np.nan
+        features[name] = table
+    return Labelled(features, flat.labels)
+
+
+def head(weights: Mapping[str, Any], encoded: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the probabilities from the encoded features of one sample each, softmax weights."""
+    x = np.concatenate(encoded, axis=1)
+    for layer in range(3):
+        w, b = weights[f"attention.{layer}.weight"], weights[f"attention.{layer}.bias"]
+        x = np.maximum(x @ w.T.astype(float) + b, 0)
+    score = np.exp(x @ weights["score.weight"].T.astype(float) + weights["score.bias"])
+    score /= score.sum(axis=1, keepdims=True)
+    fused = sum(score[:, [place]] * part for place, part in enumerate(encoded))
+    out = np.exp(fused @ weights["classify.weight"].T.astype(float) + weights["classify.bias"])
+    probabilities: NDArray[np.float64] = out / out.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def test_sequences_go_through_an_lstm_as_described() -> None:
+    fusion = Attention(hidden=8, epochs=3, frames=6)
+    weights = fit(fusion, sequences(40, 1), sequences(10, 2))
+    test = sequences(12, 3)
+    encoded = []
+    for name in ("hubert", "vit", "baichuan"):
+        standard = (test.features[name].astype(float) - weights[f"mean.{name}"]) / weights[
+            f"scale.{name}"
+        ]
+        states = np.stack([recurrent(weights, name, x[~np.isnan(x[:, 0])]) for x in standard])
+        w, b = weights[f"encoder.{name}.weight"], weights[f"encoder.{name}.bias"]
+        encoded.append(states @ w.T.astype(float) + b)
+    found = fusion.load(weights, "cpu")(test.features)
+    np.testing.assert_allclose(found, head(weights, encoded), atol=1e-6)
+
+
+def test_the_mean_over_frames_is_that_of_the_frames_there_are() -> None:
+    fusion = Attention(hidden=8, epochs=3, frames=6, over="mean")
+    weights = fit(fusion, sequences(40, 1), sequences(10, 2))
+    test = sequences(12, 3)
+    means = {name: np.nanmean(x, axis=1) for name, x in test.features.items()}
+    found = fusion.load(weights, "cpu")(test.features)
+    np.testing.assert_allclose(found, expected(weights, means, softmax=True), atol=1e-6)
+
+
+def test_a_feature_that_a_sample_lacks_has_no_say() -> None:
+    fusion = Attention(hidden=16, epochs=30, lr=1e-2, mask=True)
+    train, test = toy(120, 1), toy(40, 3)
+    for place, name in enumerate(DIMS):
+        train.features[name][place::3] = np.nan
+    predict = fusion.load(fit(fusion, train, toy(30, 2)), "cpu")
+    for name in DIMS:
+        without = {**test.features, name: np.full_like(test.features[name], np.nan)}
+        assert (predict(without).argmax(axis=1) == test.labels).mean() > 0.9
+    nothing = {n: np.full_like(x, np.nan) for n, x in test.features.items()}
+    assert len(np.unique(predict(nothing), axis=0)) == 1
+
+
+def test_the_mertools_preset_sums_raw_features_with_raw_weights() -> None:
+    chosen = Attention.model_validate({"preset": "mertools"})
+    assert (chosen.normalise, chosen.standardise) == ("none", False)
+    kept = Attention.model_validate({"preset": "mertools", "standardise": True})
+    assert (kept.normalise, kept.standardise) == ("none", True)
+
+
+@pytest.mark.parametrize("fusion", [SMALL, Attention(hidden=8, epochs=4, frames=6)])
+def test_how_many_parts_are_trained_together_changes_rounding_alone(fusion: Attention) -> None:
+    data = sequences(61, 1) if fusion.frames else toy(61, 1)
+    folds = np.arange(61) % 4  # parts of 45 and 46 samples: the last batches differ
+    parts = [Part(np.flatnonzero(folds != k), np.flatnonzero(folds == k), k) for k in range(4)]
+    options: dict[str, Any] = {"classes": CLASSES, "device": "cpu"}
+    with limited(1):
+        alone = [
+            fusion.fit(data.at(part.train), data.at(part.valid), seed=part.seed, **options)
+            for part in parts
+        ]
+        for together in (1, 2, 4):
+            fitted = fit_network(fusion, data, parts, together=together, **options)
+            for one, other in zip(alone, fitted, strict=True):
+                for name in one:
+                    np.testing.assert_allclose(one[name], other[name], atol=1e-5)
 
 
 def test_the_first_step_goes_against_the_gradient_as_adam_does() -> None:
@@ -183,12 +291,16 @@ def test_balanced_class_weights_help_the_rare_class() -> None:
     assert share("balanced") > share("none")
 
 
-def test_the_best_epoch_on_the_validation_samples_is_kept() -> None:
-    """Validation labels turned against training: the longer it trains, the worse they are met."""
+def opposed() -> tuple[Labelled, Labelled]:
+    """Return validation labels turned against training: the longer it trains, the worse."""
     train, valid = toy(100, 1), toy(60, 2)
-    against = Labelled(valid.features, (valid.labels + 1) % CLASSES)
-    kept = fit(Attention(hidden=8, epochs=30), train, against)
-    last = fit(Attention(hidden=8, epochs=30), train, empty())
+    return train, Labelled(valid.features, (valid.labels + 1) % CLASSES)
+
+
+def test_the_best_epoch_on_the_validation_samples_is_kept() -> None:
+    train, against = opposed()
+    kept = fit(Attention(hidden=8, epochs=30, lr=3e-3), train, against)
+    last = fit(Attention(hidden=8, epochs=30, lr=3e-3), train, empty())
 
     def score(weights: Weights) -> float:
         found = SMALL.load(weights, "cpu")(against.features).argmax(axis=1)
@@ -198,12 +310,13 @@ def test_the_best_epoch_on_the_validation_samples_is_kept() -> None:
 
 
 def test_patience_stops_only_what_no_longer_improves() -> None:
-    train, valid = toy(100, 1), toy(60, 2)
-    against = Labelled(valid.features, (valid.labels + 1) % CLASSES)
-    kept = fit(Attention(hidden=8, epochs=30), train, against)
-    assert same(kept, fit(Attention(hidden=8, epochs=30, patience=25), train, against))
+    train, against = opposed()
+    kept = fit(Attention(hidden=8, epochs=30, lr=3e-3), train, against)
+    patient = Attention(hidden=8, epochs=30, lr=3e-3, patience=25)
+    assert same(kept, fit(patient, train, against))
     # Without patience, a million epochs would take hours.
-    assert same(kept, fit(Attention(hidden=8, epochs=10**6, patience=25), train, against))
+    longer = Attention(hidden=8, epochs=10**6, lr=3e-3, patience=25)
+    assert same(kept, fit(longer, train, against))
 
 
 def test_without_validation_samples_the_last_epoch_counts() -> None:
@@ -220,15 +333,6 @@ def test_a_dimension_that_never_varies_is_harmless() -> None:
     assert weights["scale.vit"][0] == 1
     assert weights["mean.vit"][0] == np.float32(0.1)
     assert np.isfinite(SMALL.load(weights, "cpu")(train.features)).all()
-
-
-def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
-    x = torch.ones(1001, 101)
-    dropped = dropout(0.3, torch.Generator().manual_seed(0))(x)
-    assert float((dropped == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
-    assert float(dropped.mean()) == pytest.approx(1, abs=0.01)
-    assert len(set(dropped.flatten().tolist())) == 2
-    assert dropout(0.0, torch.Generator())(x) is x
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
@@ -260,7 +364,9 @@ def test_other_features_than_those_trained_on_are_an_error() -> None:
 
 def test_weights_that_do_not_fit_are_an_error() -> None:
     weights = dict(fit(SMALL, toy(40, 1), toy(10, 2)))
-    with pytest.raises(CheckpointError, match=r"do not fit hidden=16(.|\n)*'score.weight': found"):
+    with pytest.raises(
+        CheckpointError, match=r"do not fit Attention\(.*hidden=16(.|\n)*'score.weight': found"
+    ):
         Attention(hidden=16).load(weights, "cpu")
     with pytest.raises(CheckpointError, match=r"'extra': found \(1,\), expected None"):
         SMALL.load(weights | {"extra": np.zeros(1)}, "cpu")
@@ -277,4 +383,14 @@ def test_every_option_is_described() -> None:
 
 class TestAttention(FusionTests):
     component = Attention(hidden=16, epochs=20, batch=16)
+    least = 0.95
+
+
+class TestMertools(FusionTests):
+    component = Attention(preset="mertools", hidden=16, epochs=20, batch=16)
+    least = 0.9
+
+
+class TestMasked(FusionTests):
+    component = Attention(mask=True, hidden=16, epochs=20, batch=16)
     least = 0.95

@@ -1,0 +1,158 @@
+"""Fits of one network on several parts of the same samples, as many at once as pay off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mercore.components import Labelled, Part, Weights
+from mercore.errors import RunError
+from mercore.machine import cores
+from mercore.media import FloatArray
+from mercore.network import NetworkFusion
+from mercore.nn._chance import balances, initial
+from mercore.nn._members import Members, Samples
+from mercore.nn._network import Network, Parameter
+from mercore.nn._standard import Shift, fit_standard, named
+
+CACHE = 8 * 2**20
+"""Bytes that the members of a group may take on a CPU: beyond its cache, steps wait for memory."""
+STATES = 4
+"""Numbers kept for each trained one: itself, its gradient and the two moments of Adam."""
+
+
+def fit_network(
+    fusion: NetworkFusion,
+    data: Labelled,
+    parts: Sequence[Part],
+    *,
+    classes: int,
+    device: str,
+    together: int | None = None,
+) -> list[Weights]:
+    """Return the weights of each part; see ``NetworkFusion.fit``.
+
+    `together` is how many parts are trained as one; it changes rounding alone. None chooses, by
+    nothing but the sizes of the network, so that the machine has no say.
+    """
+    fitting = _prepared(fusion, data, parts, classes, torch.device(device))
+    groups = _groups(parts, fusion.batch, together or fitting.together(len(parts)))
+    fitted: dict[int, Weights] = {}
+    settings = (torch.get_num_threads(),)
+    with ThreadPoolExecutor(fitting.workers, initializer=_settle, initargs=settings) as pool:
+        chosen = [[parts[index] for index in group] for group in groups]
+        for group, found in zip(groups, pool.map(fitting.fit, chosen), strict=True):
+            fitted |= dict(zip(group, found, strict=True))
+    return [fitted[index] for index in range(len(parts))]
+
+
+def _settle(threads: int) -> None:
+    """Prepare a thread of our own for training.
+
+    Once the training samples are learnt, gradients fall below 1e-38, and arithmetic on such
+    subnormal numbers makes a step take two to three times as long: here they become 0.
+    """
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+
+
+def _groups(parts: Sequence[Part], batch: int, together: int) -> list[list[int]]:
+    """Return which parts are trained together, by index: all of a group take as many steps."""
+    alike: dict[int, list[int]] = {}
+    for index, part in enumerate(parts):
+        alike.setdefault(math.ceil(len(part.train) / batch), []).append(index)
+    return [
+        indices[start : start + together]
+        for indices in alike.values()
+        for start in range(0, len(indices), together)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitting:
+    """What the parts share."""
+
+    fusion: NetworkFusion
+    network: Network
+    parameters: Mapping[str, Parameter]
+    data: Labelled
+    samples: Samples
+    """The same, resident on the device."""
+    classes: int
+    device: torch.device
+
+    @property
+    def workers(self) -> int:
+        """How many groups are trained at once."""
+        return cores() if self.device.type == "cpu" else 1
+
+    def together(self, parts: int) -> int:
+        """Return how many parts to train as one."""
+        if self.device.type != "cpu":
+            return parts
+        numbers = sum(math.prod(parameter.shape) for parameter in self.parameters.values())
+        fit = CACHE // (torch.float32.itemsize * STATES * numbers)
+        return max(1, min(fit, parts))
+
+    def fit(self, parts: Sequence[Part]) -> list[Weights]:
+        """Return the weights of a group."""
+        who = f"fusion {self.fusion.name!r}"
+        standards = [
+            {
+                name: fit_standard(who, name, x[part.train], self.fusion.standardise)
+                for name, x in self.data.features.items()
+            }
+            for part in parts
+        ]
+        shifts = {
+            name: Shift.of([member[name] for member in standards], self.device)
+            for name in self.data.features
+        }
+        how = self.fusion.class_weights
+        # All chance comes from these: the caller's random state stays as it is.
+        generators = [torch.Generator(self.device).manual_seed(part.seed) for part in parts]
+        members = Members(
+            fusion=self.fusion,
+            network=self.network,
+            samples=self.samples,
+            parts=parts,
+            shifts=shifts,
+            balance=balances(parts, self.data.labels, self.classes, how).to(self.device),
+            generators=generators,
+            weights=initial(self.parameters, generators),
+        )
+        return [
+            named(standard, self.classes) | {name: w.cpu().numpy() for name, w in best.items()}
+            for standard, best in zip(standards, members.best(), strict=True)
+        ]
+
+
+def _prepared(
+    fusion: NetworkFusion,
+    data: Labelled,
+    parts: Sequence[Part],
+    classes: int,
+    device: torch.device,
+) -> _Fitting:
+    fewest = min((len(part.train) for part in parts), default=0)
+    if not fewest or not data.features:
+        raise RunError(
+            f"fusion {fusion.name!r}: found {fewest} training samples and {len(data.features)} "
+            "features, expected at least one of each; check the splits of the manifest"
+        )
+    network = fusion.network()
+    dims = {name: x.shape[-1] for name, x in data.features.items()}
+    features = {name: _tensor(x).to(device) for name, x in data.features.items()}
+    labels = torch.tensor(data.labels, dtype=torch.int64, device=device)
+    parameters = network.parameters(dims, classes)
+    return _Fitting(fusion, network, parameters, data, Samples(features, labels), classes, device)
+
+
+def _tensor(x: FloatArray) -> Tensor:
+    """Return the matrix without a copy, unless it is read-only, which torch warns of."""
+    return torch.from_numpy(x if x.flags.writeable else x.copy())

@@ -1,0 +1,69 @@
+"""A trained network: its weights checked, and the function that predicts with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mercore.components import Features, Predict, Weights
+from mercore.errors import CheckpointError, listed
+from mercore.media import FloatArray
+from mercore.network import NetworkFusion
+from mercore.nn._network import Network, Tensors
+from mercore.nn._standard import Shift, Standards, check_features, floats, is_beside, stored
+
+CHUNK = 4096  # samples predicted at a time: bounds the memory of a prediction
+
+
+def load_network(fusion: NetworkFusion, weights: Weights, device: str) -> Predict:
+    """Return the function that predicts with `weights`, checked against the options."""
+    who = f"fusion {fusion.name!r}"
+    network, standards = fusion.network(), stored(who, weights)
+    classes = int(weights["classes"])
+    trained = _trained(fusion, network, weights, standards, classes, device)
+    shifts = {name: Shift.of([standard], device) for name, standard in standards.items()}
+
+    def predict(features: Features) -> FloatArray:
+        check_features(who, features, standards)
+        samples = len(next(iter(features.values())))
+        table = np.empty((samples, classes), np.float32)
+        for start in range(0, samples, CHUNK):
+            rows = slice(start, start + CHUNK)
+            part = {
+                name: shift(torch.from_numpy(floats(features[name][rows])).to(device).unsqueeze(0))
+                for name, shift in shifts.items()
+            }
+            with torch.inference_mode():
+                scores = network.logits(trained, part, lambda x: x)[0]
+                table[rows] = scores.softmax(dim=1).cpu().numpy()
+        return table
+
+    return predict
+
+
+def _trained(
+    fusion: NetworkFusion,
+    network: Network,
+    weights: Weights,
+    standards: Standards,
+    classes: int,
+    device: str,
+) -> Tensors:
+    """Return the tensors of one member; every mistake among them is in one CheckpointError."""
+    dims = {name: len(standard.mean) for name, standard in standards.items()}
+    parameters = network.parameters(dims, classes)
+    expected = {name: parameter.shape for name, parameter in parameters.items()}
+    found = {name: array.shape for name, array in weights.items() if not is_beside(name)}
+    mistakes = [
+        f"{name!r}: found {found.get(name)}, expected {expected.get(name)}"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
+    ]
+    if mistakes:
+        raise CheckpointError(
+            f"fusion {fusion.name!r}: weights do not fit {fusion!r}; use the options they were "
+            f"trained with, or train the branch again:{listed(mistakes)}"
+        )
+    return {
+        name: torch.from_numpy(floats(weights[name])).to(device).unsqueeze(0) for name in expected
+    }

@@ -67,7 +67,7 @@ class MultNetwork:
         frames, there = {}, {}
         for name, x in inputs.items():
             known, there[name] = split_missing(x)  # (m, b, t, dim), (m, b, t)
-            frames[name] = self._convolved(weights, f"project.{name}", drop(known))
+            frames[name] = drop(self._convolved(weights, f"project.{name}", known))
         last = []
         for name, own in frames.items():
             heard = [
@@ -119,16 +119,20 @@ class MultNetwork:
     ) -> Tensor:
         """Return ``(m, b, t, width)``: equation (1), of several heads."""
         query, key, value = (
-            self._heads(linear(weights, f"{name}.{part}", x))  # (m, b, heads, t, width / heads)
+            self._heads(linear(weights, f"{name}.{part}", x))  # (m * b, heads, t, width / heads)
             for part, x in (("query", own), ("key", source), ("value", source))
         )
-        score = query @ key.transpose(3, 4) / query.shape[4] ** 0.5  # (m, b, heads, t, source's t)
-        score = score.masked_fill(~there[:, :, None, None], -torch.inf)
-        share = score.softmax(dim=4).nan_to_num(0.0)  # nothing is attended to where nothing is
-        return linear(weights, f"{name}.join", (share @ value).transpose(2, 3).flatten(3))
+        some = there.any(dim=2, keepdim=True)  # (m, b, 1)
+        # Where nothing is there all is attended to, and comes to nothing: no sum of no shares.
+        seen = (there | ~some).flatten(0, 1)[:, None, None]  # (m * b, 1, 1, t)
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        found = found.transpose(1, 2).reshape(own.shape) * some.unsqueeze(3)
+        return linear(weights, f"{name}.join", found)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:3], self.options.heads, -1).transpose(2, 3)
+        return x.reshape(
+            -1, x.shape[2], self.options.heads, x.shape[3] // self.options.heads
+        ).transpose(1, 2)
 
 
 def positions(frames: int, width: int) -> Tensor:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mercore import Labelled
+from mercore.testing import FusionTests
 from mercore_fusions import Mult
 from mercore_fusions._mult import positions
 
@@ -153,3 +154,8 @@ def test_options_that_do_not_fit_are_refused_all_at_once() -> None:
     with pytest.raises(ValidationError, match=message):
         Mult(hidden=8, heads=3, kernel=2)
     assert SMALL.most_frames == 6
+
+
+class TestMult(FusionTests):
+    component = Mult(hidden=8, heads=2, layers=1, frames=4, epochs=6, lr=1e-2, mask=True)
+    least = 0.9

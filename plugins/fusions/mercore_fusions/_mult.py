@@ -3,8 +3,8 @@
 =========================  ===========================  ==========================================
 name                       shape                        holds
 =========================  ===========================  ==========================================
-``project.F.weight``       ``(hidden, kernel * dim)``   the convolution of feature F, frame by
-                                                        frame
+``project.F.weight``       ``(kernel * hidden, dim)``   the convolution of feature F, a block a
+                                                        frame, the earliest first
 ``cross.F.G.L.*.weight``   ``(hidden, hidden)``, ...    how F attends to G in layer L: ``query``,
                                                         ``key``, ``value``, ``join``, and ``up``
                                                         and ``down`` of the feed-forward layers
@@ -46,12 +46,20 @@ class MultNetwork:
         found = stack_parameters("hidden", 1, hidden, wide * len(dims))
         found |= linear_parameters("classify", classes, hidden)
         for name, dim in dims.items():
-            found |= linear_parameters(f"project.{name}", hidden, self.options.kernel * dim)
+            found |= self._convolution(f"project.{name}", dim)
             found |= self._transformer(f"self.{name}", wide)
             for other in dims:
                 if other != name:
                     found |= self._transformer(f"cross.{name}.{other}", hidden)
         return found
+
+    def _convolution(self, name: str, dim: int) -> dict[str, Parameter]:
+        hidden, kernel = self.options.hidden, self.options.kernel
+        bound = (kernel * dim) ** -0.5
+        return {
+            f"{name}.weight": Parameter((kernel * hidden, dim), bound),
+            f"{name}.bias": Parameter((hidden,), bound),
+        }
 
     def _transformer(self, name: str, width: int) -> dict[str, Parameter]:
         found: dict[str, Parameter] = {}
@@ -86,10 +94,14 @@ class MultNetwork:
     def _convolved(self, weights: Tensors, name: str, x: Tensor) -> Tensor:
         """Return ``(m, b, t, hidden)``: equations (2) and (3)."""
         kernel, count = self.options.kernel, x.shape[2]
-        padded = functional.pad(x, (0, 0, kernel // 2, kernel // 2))
-        beside = [padded[:, :, start : start + count] for start in range(kernel)]
-        x = linear(weights, name, torch.cat(beside, dim=3))
-        return x + positions(count, self.options.hidden).to(x)
+        # Each frame times every column of the kernel first: shifting the products, which are
+        # narrow, is cheaper than shifting the frames.
+        products = torch.bmm(x.flatten(1, 2), weights[f"{name}.weight"].transpose(1, 2))
+        products = products.view(*x.shape[:3], kernel, self.options.hidden)
+        padded = functional.pad(products, (0, 0, 0, 0, kernel // 2, kernel // 2))
+        z = torch.stack([padded[:, :, k : k + count, k] for k in range(kernel)]).sum(dim=0)
+        z = z + weights[f"{name}.bias"][:, None, None]  # (m, b, t, hidden)
+        return z + positions(count, self.options.hidden).to(z)
 
     def _attending(
         self,

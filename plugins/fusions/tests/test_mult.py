@@ -13,7 +13,7 @@ from mercore.testing import FusionTests
 from mercore_fusions import Mult
 from mercore_fusions._mult import positions
 
-SMALL = Mult(hidden=8, heads=2, layers=2, kernel=3, frames=6, epochs=8, batch=16, lr=3e-3)
+SMALL = Mult(hidden=8, heads=2, layers=2, kernel=3, frames=6, epochs=8, batch=16, lr=5e-3)
 DIMS = {"hubert": 7, "vit": 5, "text": 6}
 
 
@@ -72,7 +72,7 @@ def of_one(weights: dict[str, Tensor], sample: dict[str, Tensor]) -> Tensor:
     z, last = {}, []
     for name, x in sample.items():
         convolution = nn.Conv1d(x.shape[1], 8, 3, padding=1).double()
-        kernel = weights[f"project.{name}.weight"].view(8, 3, -1).transpose(1, 2)
+        kernel = weights[f"project.{name}.weight"].view(3, 8, -1).permute(1, 2, 0)
         convolution.load_state_dict({"weight": kernel, "bias": weights[f"project.{name}.bias"]})
         z[name] = convolution(x.T).T + positions(len(x), 8).double()
     for name, own in z.items():
@@ -157,5 +157,5 @@ def test_options_that_do_not_fit_are_refused_all_at_once() -> None:
 
 
 class TestMult(FusionTests):
-    component = Mult(hidden=8, heads=2, layers=1, frames=4, epochs=6, lr=1e-2, mask=True)
+    component = Mult(hidden=8, heads=2, layers=1, frames=3, epochs=4, lr=2e-2, mask=True)
     least = 0.9

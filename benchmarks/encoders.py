@@ -198,7 +198,7 @@ def extracted(subject: str, row: str, folder: Path) -> Timed:
         (outcome,) = project.extract()
         if outcome.failed:
             raise SystemExit(f"{row}: {outcome.failed}")
-        data = read_dataset(project.pipeline, project.manifest.samples, project.store)
+        data = read_dataset(project.pipeline, project.manifest.samples, project.store, ["own"])
         return outcome.seconds.wall - outcome.seconds.load, data.features["own"]
 
     return encode

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mercore.components import Features, IntArray, Labelled, Weights
-from mercore.dataset import Dataset
+from mercore.components import Features, IntArray, Labelled, Part, Weights
+from mercore.dataset import Dataset, trainable
 from mercore.errors import PluginError, RunError
+from mercore.manifest import Sample
 from mercore.media import FloatArray
 from mercore.metrics import waf
 from mercore.pipeline import BranchNode
@@ -24,7 +25,7 @@ class Fold:
 
     weights: Weights
     means: Features
-    """``(1, dim)`` a feature, which stands in for what a sample lacks."""
+    """``(1, dim)`` a feature, which stands in for what a sample lacks; of sequences one frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,9 @@ def check_present(data: Dataset) -> None:
             raise RunError(f"feature {name!r} failed for every sample; `mer status` shows why")
 
 
-def assign_folds(data: Dataset, folds: int, seed: int, classes: Sequence[str]) -> IntArray:
+def assign_folds(
+    samples: Sequence[Sample], labels: IntArray, folds: int, seed: int, classes: Sequence[str]
+) -> IntArray:
     """Return ``(samples,)``: the stratified fold of each training sample, -1 for the others.
 
     The order of the manifest does not matter: samples are taken in the order of their ids.
@@ -77,14 +80,15 @@ def assign_folds(data: Dataset, folds: int, seed: int, classes: Sequence[str]) -
     """
     from sklearn.model_selection import StratifiedKFold
 
-    order = np.array(sorted(np.flatnonzero(data.trainable), key=lambda i: data.samples[i].id))
-    check_trainable(data.labels[data.trainable], folds, classes)
-    assigned = np.full(len(data.samples), -1, np.int64)
+    train = trainable(samples, labels)
+    order = np.array(sorted(np.flatnonzero(train).tolist(), key=lambda row: samples[row].id))
+    check_trainable(labels[train], folds, classes)
+    assigned = np.full(len(samples), -1, np.int64)
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A class with fewer samples than folds is legitimate: it is absent from some folds.
         warnings.simplefilter("ignore", UserWarning)
-        parts = list(splitter.split(order, data.labels[order]))
+        parts = list(splitter.split(order, labels[order]))
     for number, (_, valid) in enumerate(parts):
         assigned[order[valid]] = number
     return assigned
@@ -102,28 +106,35 @@ def train(
 ) -> Trained:
     """Return the branch cross-validated: one fit a fold, each fold validated on its own part.
 
-    Samples that lack a feature are not trained on; they are predicted with its mean over the
-    fold's training samples in its place. `pseudo` is ``(samples,)``: labels of further samples,
-    -1 for none, which every fold is trained on and none is validated on.
+    Samples that lack a feature are not trained on, and are predicted with its mean over the fold's
+    training samples in its place, unless the fusion leaves it out itself. `pseudo` is
+    ``(samples,)``: labels of further samples, -1 for none, which every fold is trained on and none
+    is validated on.
     """
     began = time.perf_counter()
     complete = data.complete(branch.features)
+    usable = data.some(branch.features) if branch.fusion.masks_missing else complete
     mined = np.zeros(len(folds), np.bool_) if pseudo is None else (pseudo >= 0) & (folds < 0)
     if pseudo is not None:
         data = replace(data, labels=np.where(mined, pseudo, data.labels))
-    probabilities = np.zeros((len(data.samples), classes), np.float32)
-    learnt, scores = [], []
     count = int(folds.max()) + 1
-    for number in range(count):
-        fitted = ((folds >= 0) & (folds != number) | mined) & complete
-        valid = (folds == number) & complete
-        learnt.append(_fit(branch, data, fitted, valid, classes, device, seed + number))
+    parts = [
+        Part(
+            _some(branch, ((folds >= 0) & (folds != number) | mined) & usable),
+            np.flatnonzero((folds == number) & usable),
+            seed + number,
+        )
+        for number in range(count)
+    ]
+    learnt = _fit(branch, data, parts, classes, device)
+    probabilities = np.zeros((len(data.samples), classes), np.float32)
+    for number, fold in enumerate(learnt):
         rows = (folds == number) | (folds < 0)
         share = np.where(folds[rows] < 0, np.float32(1 / count), np.float32(1))
-        table = predict(branch, learnt[-1], data, rows, classes=classes, device=device)
+        table = predict(branch, fold, data, rows, classes=classes, device=device)
         probabilities[rows] += share[:, None] * table
-        scores.append(_score(data, probabilities, valid, classes))
-    overall = _score(data, probabilities, folds >= 0, classes)
+    scores = [_score(data, probabilities, part.valid, classes) for part in parts]
+    overall = _score(data, probabilities, np.flatnonzero(folds >= 0), classes)
     filled = int((~complete).sum())
     seconds = time.perf_counter() - began
     return Trained(tuple(learnt), probabilities, overall, tuple(scores), filled, seconds)
@@ -161,28 +172,43 @@ def _problem(table: FloatArray, shape: tuple[int, int]) -> str:
     return ""
 
 
-def _fit(
-    branch: BranchNode,
-    data: Dataset,
-    fitted: NDArray[np.bool_],
-    held_out: NDArray[np.bool_],
-    classes: int,
-    device: str,
-    seed: int,
-) -> Fold:
-    if not fitted.any():
+def _some(branch: BranchNode, mask: NDArray[np.bool_]) -> IntArray:
+    if not mask.any():
         raise RunError(f"branch {branch.name!r}: no training sample has all of its features")
-    train, valid = (
-        Labelled(data.rows(branch.features, rows), data.labels[rows]) for rows in (fitted, held_out)
-    )
-    weights = branch.fusion.fit(train, valid, classes=classes, device=device, seed=seed)
-    means = {name: data.features[name][fitted].mean(0, keepdims=True) for name in branch.features}
-    return Fold(weights, means)
+    return np.flatnonzero(mask)
 
 
-def _score(
-    data: Dataset, probabilities: FloatArray, rows: NDArray[np.bool_], classes: int
-) -> float:
-    if not rows.any():
+def _fit(
+    branch: BranchNode, data: Dataset, parts: Sequence[Part], classes: int, device: str
+) -> list[Fold]:
+    labelled = Labelled(data.with_gaps(branch.features), data.labels)
+    fitted = branch.fusion.fit_all(labelled, parts, classes=classes, device=device)
+    return [
+        Fold(weights, _means(branch, data, part.train))
+        for weights, part in zip(fitted, parts, strict=True)
+    ]
+
+
+def _means(branch: BranchNode, data: Dataset, rows: IntArray) -> Features:
+    return {
+        name: _mean(data.features[name], rows, gap=branch.fusion.masks_missing)
+        for name in branch.features
+    }
+
+
+def _mean(matrix: FloatArray, rows: IntArray, *, gap: bool) -> FloatArray:
+    """Return ``(1, ...)``: what stands in for a missing row of `matrix`; NaN for a gap."""
+    mean = np.full((1, *matrix.shape[1:]), np.nan, np.float32)
+    if gap:
+        return mean
+    if matrix.ndim == 2:
+        mean[0] = matrix[rows].mean(axis=0)
+    else:
+        mean[0, 0] = np.nanmean(matrix[rows], axis=(0, 1))
+    return mean
+
+
+def _score(data: Dataset, probabilities: FloatArray, rows: IntArray, classes: int) -> float:
+    if not len(rows):
         return float("nan")
     return waf(data.labels[rows], probabilities[rows].argmax(axis=1), classes)

@@ -80,6 +80,16 @@ class Pipeline:
         """The features of the branches, in alphabetical order."""
         return sorted({name for branch in self.branches.values() for name in branch.features})
 
+    def read_as(self, frames: int | None) -> list[str]:
+        """Return the features of the branches whose fusion reads so many frames, sorted."""
+        found = {
+            name
+            for branch in self.branches.values()
+            if branch.fusion.most_frames == frames
+            for name in branch.features
+        }
+        return sorted(found)
+
     def fingerprints(self, branch: BranchNode) -> dict[str, str]:
         """Return the fingerprint of each feature that the branch combines."""
         return {name: self.features[name].fingerprint for name in branch.features}

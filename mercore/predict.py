@@ -119,7 +119,7 @@ class Predictor:
             names=self.pipeline.used,
             watch=self.watch,
         )
-        votes = self._vote(read_dataset(self.pipeline, samples, store))
+        votes = self._vote(samples, store)
         decision = decide(self.pipeline.ensemble, votes)
         entries = feature_entries(self.pipeline, store)
         lost = [
@@ -131,13 +131,14 @@ class Predictor:
             for row, sample in enumerate(samples)
         ]
 
-    def _vote(self, data: Dataset) -> Votes:
-        device = self.machine.chosen_device()
+    def _vote(self, samples: Sequence[Sample], store: Store) -> Votes:
+        device, classes = self.machine.chosen_device(), len(self.pipeline.classes)
+        tables = []
         with limited(1):  # as in training, so that the same clip gets the same numbers
-            tables = [
-                branch.probabilities(data, len(self.pipeline.classes), device)
-                for branch in self.branches
-            ]
+            for branch in self.branches:
+                frames = branch.node.fusion.most_frames
+                data = read_dataset(self.pipeline, samples, store, branch.node.features, frames)
+                tables.append(branch.probabilities(data, classes, device))
         names = tuple(branch.node.name for branch in self.branches)
         scores = np.array([branch.waf for branch in self.branches], np.float32)
         return Votes(names, np.stack(tables), scores)

@@ -96,7 +96,19 @@ class _Resolver:
         fusion = self._build(("branches", name), use, Fusion)
         if fusion is None:
             return None
+        if fusion.most_frames is not None:
+            self._check_frames(name, branch, fusion)
         return BranchNode(name, branch.features, fusion, self._origin("fusion", fusion))
+
+    def _check_frames(self, name: str, branch: Branch, fusion: Fusion) -> None:
+        for feature in branch.features:
+            use = self.content.features.get(feature)
+            if use and not use.frames:
+                self._add(
+                    ("branches", name),
+                    f"fusion {fusion.name!r} reads the frames of {feature!r}, of which vectors "
+                    f"alone are kept; add 'frames: true' to the feature",
+                )
 
     def _wire(
         self, key: Key, use: StreamUse, part: MediaComponent, kinds: Mapping[str, type[Spec]]

@@ -6,9 +6,9 @@ its keys alone: one that was trained is found again, and one that was interrupte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,7 +91,7 @@ class Training:
         if not stale:
             return []
         project = self.project
-        project.folder.save_folds(project.manifest.samples, self._data[1])
+        project.folder.save_folds(project.manifest.samples, self._folds)
         what = "branches" if pseudo is None else folder.path.name
         project.watch.start(what, len(stale))
         # One thread: the steps of a fusion are too small to share, and the sums of its products
@@ -105,23 +105,39 @@ class Training:
         return stale
 
     @cached_property
-    def _data(self) -> tuple[Dataset, IntArray]:
-        """The features of all samples, and the fold of each training sample."""
+    def _folds(self) -> IntArray:
+        """``(samples,)``: the fold of each training sample."""
         project, content = self.project, self.project.pipeline.registry.content
-        data = read_dataset(project.pipeline, project.manifest.samples, project.store)
+        return branches.assign_folds(
+            project.manifest.samples,
+            project.labels,
+            content.folds,
+            content.seed,
+            project.pipeline.classes,
+        )
+
+    @cached_property
+    def _data(self) -> Callable[[int | None], Dataset]:
+        """Return the features of the branches whose fusion reads so many frames, read once."""
+        return cache(self._read)
+
+    def _read(self, frames: int | None) -> Dataset:
+        project = self.project
+        names = project.pipeline.read_as(frames)
+        data = read_dataset(
+            project.pipeline, project.manifest.samples, project.store, names, frames
+        )
         branches.check_present(data)
-        folds = branches.assign_folds(data, content.folds, content.seed, project.pipeline.classes)
-        return data, folds
+        return data
 
     def _train(
         self, folder: RunFolder, branch: BranchNode, key: str, pseudo: IntArray | None
     ) -> None:
         project = self.project
-        data, folds = self._data
         trained = branches.train(
             branch,
-            data,
-            folds,
+            self._data(branch.fusion.most_frames),
+            self._folds,
             classes=len(project.pipeline.classes),
             device=project.machine.chosen_device(),
             seed=project.pipeline.registry.content.seed,

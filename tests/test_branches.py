@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from mercore.branches import assign_folds, train
-from mercore.components import Features, Predict, Weights
+from mercore.components import Features, IntArray, Labelled, Part, Predict, Weights
 from mercore.dataset import Dataset
 from mercore.errors import PluginError, RunError
 from mercore.manifest import Sample
@@ -32,6 +33,10 @@ def dataset(count: int = 40, *, far: float = 50.0) -> Dataset:
     return Dataset(samples, labels.astype(np.int64), {"one": one, "two": two}, present)
 
 
+def folds_of(data: Dataset) -> IntArray:
+    return assign_folds(data.samples, data.labels, 5, 0, CLASSES)
+
+
 def branch(fusion: Centroid | None = None) -> BranchNode:
     return BranchNode("both", ("one", "two"), fusion or Centroid(), "mercore-toys 0.1.0")
 
@@ -46,7 +51,7 @@ def lacking(data: Dataset, name: str, rows: list[int]) -> Dataset:
 
 def test_folds_are_stratified_and_do_not_depend_on_the_order_of_the_manifest() -> None:
     data = dataset()
-    folds = assign_folds(data, 5, 0, CLASSES)
+    folds = folds_of(data)
     assert set(folds[:30].tolist()) == set(range(5))
     assert set(folds[30:].tolist()) == {-1}
     for fold in range(5):
@@ -55,22 +60,20 @@ def test_folds_are_stratified_and_do_not_depend_on_the_order_of_the_manifest() -
     shuffled = Dataset(
         tuple(data.samples[i] for i in order), data.labels[order], data.features, data.present
     )
-    assert assign_folds(shuffled, 5, 0, CLASSES).tolist() == folds[order].tolist()
+    assert folds_of(shuffled).tolist() == folds[order].tolist()
 
 
 def test_a_class_with_fewer_samples_than_folds_is_no_error() -> None:
     data = dataset()
     labels = np.zeros(40, np.int64)
     labels[:2] = 1
-    assert set(assign_folds(replace(data, labels=labels), 5, 0, CLASSES)[:30].tolist()) == set(
-        range(5)
-    )
+    assert set(folds_of(replace(data, labels=labels))[:30].tolist()) == set(range(5))
 
 
 def test_one_class_cannot_be_trained_on() -> None:
     data = replace(dataset(), labels=np.zeros(40, np.int64))
     with pytest.raises(RunError, match="30 labelled train samples of the classes sad"):
-        assign_folds(data, 5, 0, CLASSES)
+        folds_of(data)
 
 
 def test_a_sample_that_lacks_a_feature_is_left_out_of_training_and_predicted_with_its_mean() -> (
@@ -78,7 +81,7 @@ def test_a_sample_that_lacks_a_feature_is_left_out_of_training_and_predicted_wit
 ):
     data = dataset()
     gone = [0, 1, 30, 31]
-    folds = assign_folds(data, 5, 0, CLASSES)
+    folds = folds_of(data)
     options = {"classes": 2, "device": "cpu", "seed": 0}
     trained = train(branch(), lacking(data, "one", gone), folds, **options)  # type: ignore[arg-type]
     assert trained.filled == 4
@@ -112,6 +115,36 @@ class Broken(Centroid):
 )
 def test_what_are_no_probabilities_is_refused(gives: str, message: str) -> None:
     data = dataset()
-    folds = assign_folds(data, 5, 0, CLASSES)
+    folds = folds_of(data)
     with pytest.raises(PluginError, match=f"branch 'both': fusion 'broken' gave .*{message}"):
         train(branch(Broken(gives=gives)), data, folds, classes=2, device="cpu", seed=0)
+
+
+def test_a_fusion_that_masks_is_given_nan_and_trained_on_what_there_is() -> None:
+    gone = [0, 1, 30, 31]
+    data = lacking(dataset(), "one", gone)
+    seen: list[Labelled] = []
+
+    class Masked(Centroid):
+        name: ClassVar[str] = "masked"
+
+        @property
+        def masks_missing(self) -> bool:
+            return True
+
+        def fit_all(
+            self, data: Labelled, parts: Sequence[Part], *, classes: int, device: str
+        ) -> list[Weights]:
+            seen.extend(data.at(part.train) for part in parts)
+            features = {name: np.nan_to_num(x, nan=50.5) for name, x in data.features.items()}
+            filled = Labelled(features, data.labels)
+            return super().fit_all(filled, parts, classes=classes, device=device)
+
+        def load(self, weights: Weights, device: str) -> Predict:
+            predict = super().load(weights, device)
+            return lambda features: predict({n: np.nan_to_num(x) for n, x in features.items()})
+
+    trained = train(branch(Masked()), data, folds_of(data), classes=2, device="cpu", seed=0)
+    assert [len(part.labels) for part in seen] == [24] * 5
+    assert sum(np.isnan(part.features["one"]).all(axis=1).sum() for part in seen) == 2 * 4
+    assert all(np.isnan(fold.means["one"]).all() for fold in trained.folds)

@@ -61,6 +61,8 @@ CAUGHT_BY = {
     "Pairs": {"test_one_feature_is_enough"},
     "NeedsValid": {"test_validation_samples_may_be_absent"},
     "Unstorable": {"test_weights_survive_a_file"},
+    "Shares": {"test_fitting_parts_together_is_fitting_each_alone"},
+    "Blind": {"test_what_a_sample_lacks_may_be_nan"},
     "Mean": set(),
     "FirstBranch": {
         "test_the_order_of_the_branches_does_not_matter",

@@ -48,6 +48,8 @@ FUSIONS: list[type[Fusion]] = [
     f.Narrow,
     f.Pairs,
     f.NeedsValid,
+    f.Shares,
+    f.Blind,
     f.Unstorable,
 ]
 ENSEMBLES: list[type[Ensemble]] = [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from mercore import Features, Fusion, Labelled, Predict, Weights
+from mercore import Features, Fusion, Labelled, Part, Predict, Weights
 from mercore.media import FloatArray
 
 CHANCE = np.random.default_rng()
@@ -49,7 +50,7 @@ class Unseeded(Centroid):
         weights = super().fit(train, valid, classes=classes, device=device, seed=seed)
         centres = weights["centres"].astype(np.float32)
         noise = CHANCE.standard_normal(centres.shape).astype(np.float32)
-        return {"centres": centres + np.float32(1e-3) * noise}
+        return {"centres": centres + np.float32(1e-4) * noise}
 
 
 class Doubled(Centroid):
@@ -137,3 +138,21 @@ class Unstorable(Centroid):
     ) -> Weights:
         weights = super().fit(train, valid, classes=classes, device=device, seed=seed)
         return {**weights, "names": np.array(sorted(train.features))}
+
+
+class Shares(Centroid):
+    name: ClassVar[str] = "shares"
+
+    def fit_all(
+        self, data: Labelled, parts: Sequence[Part], *, classes: int, device: str
+    ) -> list[Weights]:
+        shared = super().fit_all(data, parts[:1], classes=classes, device=device)
+        return shared * len(parts)
+
+
+class Blind(Centroid):
+    name: ClassVar[str] = "blind"
+
+    @property
+    def masks_missing(self) -> bool:
+        return True

@@ -79,5 +79,5 @@ def _check(features: Sequence[str], hidden: int) -> None:
 
 def _widest(count: int) -> int:
     """Return the largest `hidden` whose product of so many features is small enough."""
-    side = round(MOST_VALUES ** (1 / count))
+    side: int = round(MOST_VALUES ** (1 / count))
     return side - 1 if side**count <= MOST_VALUES else side - 2

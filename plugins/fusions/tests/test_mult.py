@@ -143,7 +143,7 @@ def test_it_learns_what_only_the_order_of_frames_tells() -> None:
         x[::5, 4:] = np.nan
         return Labelled({"hubert": x, "vit": x[:, ::2].copy()}, labels)
 
-    train, test = data(80), data(40)
+    train, test = data(64), data(40)
     weights = SMALL.fit(train, data(20), classes=2, device="cpu", seed=0)
     found = SMALL.load(weights, "cpu")(test.features).argmax(axis=1)
     assert (found == test.labels).mean() > 0.9

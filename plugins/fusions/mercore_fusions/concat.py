@@ -21,7 +21,7 @@ class Concat(MaskingFusion):
 
     Source: early (feature-based) fusion in Baltrusaitis, Ahuja and Morency, "Multimodal Machine
     Learning: A Survey and Taxonomy", IEEE TPAMI 41(2), 2019, section 6.1, which leaves the
-    classifier open. Written from that description; Apache-2.0.
+    classifier open. Own code, Apache-2.0.
     """
 
     name: ClassVar[str] = "concat"

@@ -28,9 +28,9 @@ class Gated(MaskingFusion):
     the mean, to the gates; of two features the other then passes whole.
 
     Source: Arevalo et al., "Gated Multimodal Units for Information Fusion", ICLR 2017 workshop,
-    arXiv:1702.01992: figure 2a (any number) and figure 2b with its equations (two). Written from
-    the paper; Apache-2.0. Deviations: layers have a bias; one ReLU layer instead of maxout in the
-    classifier; missing features.
+    arXiv:1702.01992: figure 2a (any number) and figure 2b with its equations (two). Own code
+    after the paper, Apache-2.0. Deviations: layers have a bias; one ReLU layer instead of maxout in
+    the classifier; missing features.
     """
 
     name: ClassVar[str] = "gated"

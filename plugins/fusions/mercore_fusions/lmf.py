@@ -26,7 +26,7 @@ class Lmf(MaskingFusion):
     the others.
 
     Source: Liu et al., "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors", ACL
-    2018, section 3. Written from its equations; Apache-2.0. Deviations: the encoders are those of
+    2018, section 3. Own code after its equations, Apache-2.0. Deviations: the encoders are those of
     the fusion `attention`, for the paper's are made for its features; h has no bias of its own.
     """
 

@@ -28,7 +28,7 @@ class Mult(MaskingFusion):
 
     Source: Tsai et al., "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL
     2019, sections 3.1 (attention, equation 1) and 3.2 (convolution, positions, transformers,
-    equations 2 to 4). Written from the equations; Apache-2.0. Deviations: layer normalisation
+    equations 2 to 4). Own code after the equations, Apache-2.0. Deviations: layer normalisation
     without gain and shift, which the linear layers after it have; dropout of frames and of what an
     attention or feed-forward layer adds, not of attention weights; one width and one kernel for all
     features; two layers by default, and widths that a CPU trains.

@@ -26,8 +26,8 @@ class Tfn(MaskingFusion):
 
     Source: Zadeh et al., "Tensor Fusion Network for Multimodal Sentiment Analysis", EMNLP 2017,
     sections 4.1 (the encoders of pictures and sound), 4.2 (the product) and 4.3 (what follows).
-    Own code after the paper, Apache-2.0. Deviation: one width for all features, 16 by default, where
-    the paper has 128 for its LSTM of words and 32 for the others.
+    Own code after the paper, Apache-2.0. Deviation: one width for all features, 16 by default; the
+    paper has 128 for its LSTM of words and 32 for the others.
     """
 
     name: ClassVar[str] = "tfn"

@@ -179,6 +179,20 @@ class Encoder(MediaComponent):
         """
 
 
+@dataclass(frozen=True)
+class Range:
+    """Numbers that an option may be searched among."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether each power of ten is as likely as the next."""
+
+
+Space = Mapping[str, Range | tuple[JsonValue, ...]]
+"""Option to the range it is drawn from, or to the values it is chosen among."""
+
+
 class Fusion(Component):
     """Learns class probabilities from a combination of features."""
 
@@ -200,6 +214,11 @@ class Fusion(Component):
         of the training samples stands in its place in a prediction.
         """
         return False
+
+    @property
+    def space(self) -> Space:
+        """The options that `mer train --search` draws, and from what; none by default."""
+        return {}
 
     @abstractmethod
     def fit(

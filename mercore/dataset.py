@@ -29,6 +29,15 @@ class Dataset:
     present: Mapping[str, NDArray[np.bool_]]
     """``(samples,)`` each: whether the sample has the feature."""
 
+    def part(self, mask: NDArray[np.bool_]) -> Dataset:
+        """Return some of the samples."""
+        return Dataset(
+            tuple(sample for sample, chosen in zip(self.samples, mask, strict=True) if chosen),
+            self.labels[mask],
+            {name: matrix[mask] for name, matrix in self.features.items()},
+            {name: there[mask] for name, there in self.present.items()},
+        )
+
     def complete(self, names: Sequence[str]) -> NDArray[np.bool_]:
         """Return ``(samples,)``: whether all the named features are there."""
         whole: NDArray[np.bool_] = np.all([self.present[name] for name in names], axis=0)

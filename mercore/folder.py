@@ -38,6 +38,7 @@ class RunFolder:
         mining/round1/branches/...      the same, of each round of data mining
         mining/mined.csv                id, label, round, branch: the pseudo-labels
         mining/mining.json              how many rounds there are; written last
+        search.json                     what ``mer train --search`` tried, and the best
         predictions.csv                 the decision of the ensemble
         report.json, report.html
     """
@@ -134,9 +135,8 @@ class RunFolder:
 
         None where there is none, or the branches were trained again since.
         """
-        try:
-            about = json.loads((self.path / "mining" / "mining.json").read_text())
-        except (OSError, ValueError):
+        about = self.read_json("mining/mining.json")
+        if about is None:
             return None
         first = {name: (self.trained(name) or {}).get("key") for name in names}
         return self.round(about["rounds"]) if about["branches"] == first else None
@@ -177,6 +177,14 @@ class RunFolder:
     def save_json(self, name: str, content: Mapping[str, JsonValue]) -> Path:
         """Write a JSON file of the run; return its path."""
         return replace(self.path / name, _json(content))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return the content of a JSON file of the run, None where there is none."""
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
 
     def _branch(self, name: str, file: str) -> Path:
         return self.path / "branches" / name / file

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from mercore.components import Fusion, Labelled, Part, Predict, Weights
+from mercore.components import Fusion, Labelled, Part, Predict, Range, Space, Weights
 
 if TYPE_CHECKING:
     from mercore.nn import Network
@@ -49,6 +49,11 @@ class NetworkFusion(Fusion):
         ge=1,
         description="Stop after so many epochs without a better validation WAF.",
     )
+
+    @property
+    def space(self) -> Space:
+        """The ranges of Lian et al., "MERBench" (2024), arXiv:2401.03429."""
+        return {"lr": Range(1e-4, 1e-3, log=True), "dropout": Range(0.2, 0.5)}
 
     @abstractmethod
     def network(self) -> Network:

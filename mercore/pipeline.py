@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
 
 from mercore.components import Ensemble, Fusion, MediaComponent, Preprocessor
 from mercore.errors import ManifestError
@@ -57,6 +59,8 @@ class BranchNode:
     fusion: Fusion
     origin: str
     """The distribution that provides the fusion, and its version."""
+    found: Mapping[str, JsonValue] = field(default_factory=dict)
+    """The options that a search found better than those of the registry."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from mercore.pipeline import BranchNode, Pipeline
 from mercore.plugins import Plugins
 from mercore.registry import Registry
 from mercore.resolve import resolve
+from mercore.search import with_found
 from mercore.store import Entry, Store
 from mercore.voting import decide
 from mercore.watch import Silent, Watch
@@ -103,6 +104,7 @@ class Predictor:
         if not (folder.path / "registry.yaml").is_file():
             raise RunError(f"{folder.path}: no trained run there; `mer run --out DIR` makes one")
         pipeline = resolve(Registry.read(folder.path / "registry.yaml"), Plugins())
+        pipeline = with_found(pipeline, folder)
         if pipeline.registry.content.mining:
             folder = _mined(folder, pipeline)
         trained = [_read_branch(pipeline, branch, folder) for branch in pipeline.branches.values()]

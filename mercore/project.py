@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from mercore.plugins import Plugins
 from mercore.registry import Registry
 from mercore.resolve import resolve
 from mercore.results import BranchResult, Round, votes
+from mercore.search import with_found
 from mercore.store import Store
 from mercore.training import Training
 from mercore.voting import decide
@@ -53,14 +54,15 @@ class Project:
         watch: Watch | None = None,
     ) -> Project:
         """Return the project; raises a MercoreError with all mistakes of a file at once."""
-        pipeline = resolve(Registry.read(registry), Plugins())
+        folder = RunFolder(Path(out))
+        pipeline = with_found(resolve(Registry.read(registry), Plugins()), folder)
         samples = Manifest.read(manifest, pipeline.classes)
         pipeline.check_media(samples)
         return cls(
             pipeline,
             samples,
             Store(store, create=create, endpoint=endpoint),
-            RunFolder(Path(out)),
+            folder,
             machine or Machine(),
             watch or Silent(),
         )
@@ -100,6 +102,17 @@ class Project:
             raise RegistryError("the registry declares no branches; add 'branches:' to train")
         content = self.pipeline.registry.content
         branches.check_trainable(self.trained_labels, content.folds, self.pipeline.classes)
+
+    def search(self, draws: int) -> Project:
+        """Return the project with the best of `draws` draws of each branch's options.
+
+        They are kept in the run folder, and hold for it until the registry declares the branch
+        otherwise; see ``mercore.search``.
+        """
+        self.check_trainable()
+        declared = resolve(self.pipeline.registry, Plugins())
+        Training(replace(self, pipeline=declared)).search(draws)
+        return replace(self, pipeline=with_found(declared, self.folder))
 
     def train(self) -> list[str]:
         """Train the branches that are not up to date; return their names."""

@@ -48,7 +48,14 @@ def summarise(project: Project) -> Result:
         registry=registry.text,
         manifest=ManifestResult(manifest.path.name, len(manifest.ids), manifest.notes),
         versions=_versions(project.pipeline),
-        warnings=tuple([*_unmined(project, rounds), *_blind(project), *_rare_classes(project)]),
+        warnings=tuple(
+            [
+                *_searched(project),
+                *_unmined(project, rounds),
+                *_blind(project),
+                *_rare_classes(project),
+            ]
+        ),
     )
 
 
@@ -66,6 +73,16 @@ def _installed(distribution: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
+
+
+def _searched(project: Project) -> list[str]:
+    searched = [name for name, branch in project.pipeline.branches.items() if branch.found]
+    if not searched:
+        return []
+    return [
+        f"the options of {_named(searched)} are those that did best in cross-validation: their "
+        "cross-validated WAF is a little too good"
+    ]
 
 
 def _unmined(project: Project, rounds: Sequence[Round]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from mercore import branches
 from mercore.components import IntArray
@@ -24,6 +25,7 @@ from mercore.machine import limited
 from mercore.mining import PseudoLabels, mine
 from mercore.pipeline import BranchNode
 from mercore.results import BranchResult, Round, votes
+from mercore.search import Search, Trial, declared, known, save_trials
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -57,6 +59,36 @@ class Training:
             if train:
                 self._train_all(folder, keys, pseudo)
             yield (last := Round(pseudo, self._results(folder, keys, "mine")))
+
+    def search(self, draws: int) -> None:
+        """Search the options of every branch; write what was tried, and the best, as it goes on.
+
+        Trials that were made before on the same data are not made again.
+        """
+        project = self.project
+        with limited(1):
+            for name, branch in project.pipeline.branches.items():
+                task = Search(branch, draws, project.pipeline.registry.content.seed)
+                project.watch.start(f"search {name}", task.trials)
+                entry: dict[str, JsonValue] = {
+                    "declared": declared(branch), "key": self._keys[name], "draws": draws
+                }  # fmt: skip
+                tried: list[Trial] = []
+                for trial in task.run(self._score, known(project.folder, name, entry)):
+                    tried.append(trial)
+                    save_trials(project.folder, name, entry, tried, done=len(tried) == task.trials)
+                    project.watch.advance(f"search {name}", 1, 0)
+
+    def _score(self, branch: BranchNode) -> float:
+        """Return the out-of-fold WAF of a branch that is not kept."""
+        data, folds = self._labelled(branch.fusion.most_frames)
+        return self._trained(branch, data, folds, None).waf
+
+    @cached_property
+    def _labelled(self) -> Callable[[int | None], tuple[Dataset, IntArray]]:
+        """Return the training samples alone, and their folds."""
+        inside = self._folds >= 0
+        return cache(lambda frames: (self._data(frames).part(inside), self._folds[inside]))
 
     @cached_property
     def _keys(self) -> Keys:
@@ -134,21 +166,27 @@ class Training:
         self, folder: RunFolder, branch: BranchNode, key: str, pseudo: IntArray | None
     ) -> None:
         project = self.project
-        trained = branches.train(
-            branch,
-            self._data(branch.fusion.most_frames),
-            self._folds,
-            classes=len(project.pipeline.classes),
-            device=project.machine.chosen_device(),
-            seed=project.pipeline.registry.content.seed,
-            pseudo=pseudo,
-        )
+        data = self._data(branch.fusion.most_frames)
+        trained = self._trained(branch, data, self._folds, pseudo)
         about = {
             "key": key,
             "features": dict(project.pipeline.fingerprints(branch)),
             "fusion": describe(branch.fusion),
         }
         folder.save_branch(branch.name, about, trained, project.ids, project.pipeline.classes)
+
+    def _trained(
+        self, branch: BranchNode, data: Dataset, folds: IntArray, pseudo: IntArray | None
+    ) -> branches.Trained:
+        return branches.train(
+            branch,
+            data,
+            folds,
+            classes=len(self.project.pipeline.classes),
+            device=self.project.machine.chosen_device(),
+            seed=self.project.pipeline.registry.content.seed,
+            pseudo=pseudo,
+        )
 
     def _results(self, folder: RunFolder, keys: Keys, command: str) -> list[BranchResult]:
         """Return what the branches of one round predicted; raises RunError for a stale one."""

@@ -149,13 +149,14 @@ def _superseded(collection: Collection, store: Store) -> Json:
     }
 
 
-def trained(results: Sequence[BranchResult], new: Sequence[str]) -> list[Json]:
+def trained(project: Project, results: Sequence[BranchResult], new: Sequence[str]) -> list[Json]:
     """Return the scores of the branches."""
     return [
         {
             "branch": result.name,
             "features": list(result.features),
             "fusion": result.fusion,
+            "found": dict(project.pipeline.branches[result.name].found),
             "fold_waf": list(result.fold_waf),
             "filled": result.filled,
             "seconds": round(result.seconds, 3),

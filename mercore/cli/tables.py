@@ -125,6 +125,10 @@ def print_trained(about: Sequence[Json]) -> None:
         features = " + ".join(row["features"])
         _add(table, row["branch"], features, row["fusion"], folds, f"{row['seconds']:.1f}", note)
     _print(table)
+    for row in about:
+        if row["found"]:
+            options = ", ".join(f"{name}: {_plain(value)}" for name, value in row["found"].items())
+            _say(f"{row['branch']}: found by search, in the place of the registry's: {options}")
 
 
 def print_mined(about: Json) -> None:

@@ -40,20 +40,29 @@ def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options
 
 
 @click.command()
+@click.option(
+    "--search",
+    "draws",
+    type=click.IntRange(2),
+    metavar="N",
+    help="First search each branch's options among N draws.",
+)
 @with_options([*FILES, *MACHINE, JSON])
-def train(as_json: bool, **options: Any) -> None:
+def train(draws: int | None, as_json: bool, **options: Any) -> None:
     """Train the branches.
 
-    By cross-validation; those that are up to date stay as they are.
+    By cross-validation; those that are up to date stay as they are. What --search finds is kept in
+    the run folder (search.json) and holds for it until the registry declares the branch otherwise.
     """
     from mercore.cli import show, tables
     from mercore.cli.progress import Bars
 
     with Bars() as bars:
         project = open_project(options, bars)
+        project = project.search(draws) if draws else project
         trained = project.train()
         results = project.first_results()
-    about = show.trained(results, trained)
+    about = show.trained(project, results, trained)
     print_json(about) if as_json else tables.print_trained(about)
 
 

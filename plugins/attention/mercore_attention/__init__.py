@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mercore import Fusion, NetworkFusion, hookimpl
+from mercore import Fusion, NetworkFusion, Space, hookimpl
 
 if TYPE_CHECKING:
     from mercore.nn import Network
@@ -87,6 +87,11 @@ class Attention(NetworkFusion):
     def masks_missing(self) -> bool:
         """The option `mask`."""
         return self.mask
+
+    @property
+    def space(self) -> Space:
+        """Those of every network, and the width."""
+        return {**super().space, "hidden": (64, 128, 256)}
 
     def network(self) -> Network:
         """Return the network."""

@@ -7,7 +7,17 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from mercore import CheckpointError, Features, Fusion, Labelled, Predict, Weights, hookimpl
+from mercore import (
+    CheckpointError,
+    Features,
+    Fusion,
+    Labelled,
+    Predict,
+    Range,
+    Space,
+    Weights,
+    hookimpl,
+)
 from mercore.errors import RunError
 from mercore.media import FloatArray
 
@@ -26,6 +36,11 @@ class Linear(Fusion):
     c: float = Field(default=1.0, gt=0, description="Inverse of the L2 penalty.")
     max_iter: int = Field(default=1000, ge=1, description="Most steps of the solver.")
     balanced: bool = Field(default=False, description="Weight classes by inverse frequency.")
+
+    @property
+    def space(self) -> Space:
+        """The penalty."""
+        return {"c": Range(1e-4, 10.0, log=True)}
 
     def fit(
         self, train: Labelled, valid: Labelled, *, classes: int, device: str, seed: int

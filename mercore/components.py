@@ -87,6 +87,9 @@ class Votes:
     """``(branches, samples, classes)``, rows sum to 1."""
     scores: FloatArray
     """``(branches,)`` validation WAF in [0, 1]; higher is better."""
+    labels: IntArray | None = None
+    """``(samples,)``: the classes of training samples, whose votes are out of fold, -1 elsewhere;
+    None where there are none, as when an ensemble does not learn."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,9 @@ class Fusion(Component):
 
 class Ensemble(Component):
     """Turns the predictions of the branches into one decision a sample."""
+
+    learns: ClassVar[bool] = False
+    """Whether it learns from training samples, which are then always among the votes."""
 
     @abstractmethod
     def decide(self, votes: Votes) -> Decision:

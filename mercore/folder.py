@@ -30,7 +30,7 @@ class RunFolder:
 
     ::
 
-        folds.csv                       id, fold: which fold validates a training sample
+        folds.csv                       id, fold, label: which fold validates a training sample
         branches/NAME/fold0.safetensors weights, one file a fold
         branches/NAME/mean0.safetensors means of the features, for samples that lack one
         branches/NAME/probabilities.csv id and one column a class, in the order of the manifest
@@ -126,10 +126,19 @@ class RunFolder:
             raise RunError(f"{path}: not the table of this manifest; run `mer train`") from error
 
     def save_folds(self, samples: Sequence[Sample], folds: IntArray) -> None:
-        """Write which fold validates each training sample."""
+        """Write which fold validates each training sample, and its label."""
         assigned = zip(samples, folds.tolist(), strict=True)
-        rows = ([sample.id, fold] for sample, fold in assigned if fold >= 0)
-        self._csv("folds.csv", ["id", "fold"], rows)
+        rows = ([sample.id, fold, sample.label] for sample, fold in assigned if fold >= 0)
+        self._csv("folds.csv", ["id", "fold", "label"], rows)
+
+    def training_samples(self) -> dict[str, str]:
+        """Return the label of each training sample by id; raises RunError where none is kept."""
+        path = self.path / "folds.csv"
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                return {row["id"]: row["label"] for row in csv.DictReader(file)}
+        except (OSError, KeyError) as error:
+            raise RunError(f"{path}: not the training samples; run `mer train` again") from error
 
     def save_mined(
         self, ids: Sequence[str], classes: Sequence[str], rounds: Sequence[Round]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +90,8 @@ class Predictor:
     branches: Sequence[TrainedBranch]
     machine: Machine
     watch: Watch
+    trained: Votes | None = None
+    """The votes on the training samples, for an ensemble that learns."""
 
     @classmethod
     def open(
@@ -100,7 +102,7 @@ class Predictor:
         Raises RunError where nothing is trained, or where the components that are installed now
         would compute other features than the branches were trained on.
         """
-        folder = RunFolder(Path(out))
+        folder = first = RunFolder(Path(out))
         if not (folder.path / "registry.yaml").is_file():
             raise RunError(f"{folder.path}: no trained run there; `mer run --out DIR` makes one")
         pipeline = resolve(Registry.read(folder.path / "registry.yaml"), Plugins())
@@ -108,7 +110,8 @@ class Predictor:
         if pipeline.registry.content.mining:
             folder = _mined(folder, pipeline)
         trained = [_read_branch(pipeline, branch, folder) for branch in pipeline.branches.values()]
-        return cls(pipeline, trained, machine or Machine(), watch or Silent())
+        before = _trained_votes(pipeline, trained, first, folder)
+        return cls(pipeline, trained, machine or Machine(), watch or Silent(), before)
 
     def predict(self, samples: Sequence[Sample], store: Store) -> list[Prediction]:
         """Return one prediction a sample, in order; their features are kept in `store`."""
@@ -122,7 +125,7 @@ class Predictor:
             watch=self.watch,
         )
         votes = self._vote(samples, store)
-        decision = decide(self.pipeline.ensemble, votes)
+        decision = self._decide(votes)
         entries = feature_entries(self.pipeline, store)
         lost = [
             {name: entries[name][sample.id] for name in names}
@@ -144,6 +147,20 @@ class Predictor:
         names = tuple(branch.node.name for branch in self.branches)
         scores = np.array([branch.waf for branch in self.branches], np.float32)
         return Votes(names, np.stack(tables), scores)
+
+    def _decide(self, votes: Votes) -> Decision:
+        """Return the decision on new clips, beside the training samples where it learns."""
+        if self.trained is None:
+            return decide(self.pipeline.ensemble, votes)
+        before, first = self.trained, self.trained.probabilities.shape[1]
+        new = np.full(votes.probabilities.shape[1], -1, np.int64)
+        together = replace(
+            before,
+            probabilities=np.concatenate([before.probabilities, votes.probabilities], axis=1),
+            labels=None if before.labels is None else np.concatenate([before.labels, new]),
+        )
+        whole = decide(self.pipeline.ensemble, together)
+        return Decision(whole.labels[first:], whole.probabilities[first:], whole.support[first:])
 
     def _prediction(
         self, id: str, row: int, votes: Votes, decision: Decision, lost: Mapping[str, Entry]
@@ -172,6 +189,20 @@ def _mined(folder: RunFolder, pipeline: Pipeline) -> RunFolder:
     if found is None:
         raise RunError(f"{folder.path}: nothing is mined with these branches; run `mer mine`")
     return found
+
+
+def _trained_votes(
+    pipeline: Pipeline, trained: Sequence[TrainedBranch], first: RunFolder, last: RunFolder
+) -> Votes | None:
+    """Return the votes of the last round on the training samples, if the ensemble learns."""
+    if not pipeline.ensemble.learns:
+        return None
+    labels, classes = first.training_samples(), list(pipeline.classes)
+    names = tuple(branch.node.name for branch in trained)
+    tables = [last.probabilities(name, list(labels), len(classes)) for name in names]
+    scores = np.array([branch.waf for branch in trained], np.float32)
+    indices = np.array([classes.index(label) for label in labels.values()], np.int64)
+    return Votes(names, np.stack(tables), scores, indices)
 
 
 def _read_branch(pipeline: Pipeline, branch: BranchNode, folder: RunFolder) -> TrainedBranch:

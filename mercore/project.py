@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mercore import branches
 from mercore.components import Decision, IntArray
 from mercore.dataset import feature_entries, label_indices, lacking, trainable
@@ -78,9 +80,16 @@ class Project:
         return label_indices(self.manifest.samples, self.pipeline.classes)
 
     @property
+    def training_labels(self) -> IntArray:
+        """``(samples,)`` class indices of the labelled samples of the train split, else -1."""
+        inside = trainable(self.manifest.samples, self.labels)
+        return np.where(inside, self.labels, -1)
+
+    @property
     def trained_labels(self) -> IntArray:
         """``(training samples,)`` class indices of the labelled samples of the train split."""
-        return self.labels[trainable(self.manifest.samples, self.labels)]
+        labels = self.training_labels
+        return labels[labels >= 0]
 
     def extract(self, names: Iterable[str] = (), *, retry_failed: bool = False) -> list[Outcome]:
         """Bring the store up to date; see ``mercore.extract.extract``."""
@@ -172,7 +181,7 @@ class Project:
     def decide(self, results: list[BranchResult]) -> Decision:
         """Return the decision on every sample; write predictions.csv."""
         self._save_registry()
-        decision = decide(self.pipeline.ensemble, votes(results))
+        decision = decide(self.pipeline.ensemble, votes(results, self.training_labels))
         ballots = {result.name: result.probabilities.argmax(axis=1) for result in results}
         self.folder.save_predictions(
             self.manifest.samples, self.pipeline.classes, decision, ballots, self.missing()

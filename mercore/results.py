@@ -46,12 +46,16 @@ class Round:
     results: list[BranchResult]
 
 
-def votes(branches: Sequence[BranchResult]) -> Votes:
-    """Return the predictions of the branches, as an ensemble takes them."""
+def votes(branches: Sequence[BranchResult], labels: IntArray | None = None) -> Votes:
+    """Return the predictions of the branches, as an ensemble takes them.
+
+    `labels` are those of training samples, -1 elsewhere.
+    """
     return Votes(
         tuple(branch.name for branch in branches),
         np.stack([branch.probabilities for branch in branches]),
         np.array([branch.waf for branch in branches], np.float32),
+        labels,
     )
 
 

@@ -48,7 +48,8 @@ def _right(pseudo: IntArray, labels: IntArray) -> float | None:
 
 def _waf(project: Project, round: Round) -> dict[str, JsonValue]:
     """Return the WAF of the ensemble on every labelled split, in the order of the manifest."""
-    decided = decide(project.pipeline.ensemble, votes(round.results)).labels
+    voted = votes(round.results, project.training_labels)
+    decided = decide(project.pipeline.ensemble, voted).labels
     splits, labelled = np.array(project.manifest.table["split"]), project.labels >= 0
     scores: dict[str, JsonValue] = {}
     for split in dict.fromkeys(splits[labelled].tolist()):

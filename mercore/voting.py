@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from mercore.components import Decision, Ensemble, IntArray, Votes
-from mercore.errors import PluginError
+from mercore.errors import PluginError, RunError
 from mercore.hookspecs import hookimpl
 from mercore.media import FloatArray
 
@@ -65,6 +67,90 @@ class MeanProbability(Ensemble):
         return _decision(_mean(votes).argmax(axis=1), votes)
 
 
+class MeanLogit(Ensemble):
+    """The class with the highest mean log-probability over the branches: their geometric mean.
+
+    Logits, as MERBench averages them over folds (Lian et al., 2024, arXiv:2401.03429), are
+    log-probabilities but for a constant a sample. One branch that rules a class out outweighs many
+    that only prefer it. Probabilities below 1e-9 count as that.
+    """
+
+    name: ClassVar[str] = "mean_logit"
+
+    def decide(self, votes: Votes) -> Decision:
+        """Return the class of the highest mean; the first class wins an exact tie."""
+        logits = _logits(votes).mean(axis=0)  # (samples, classes)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        table = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+        return _decision(logits.argmax(axis=1), votes, table)
+
+
+class Stacking(Ensemble):
+    """What a logistic regression makes of the log-probabilities of the branches.
+
+    It is fitted on the out-of-fold votes of the training samples; a training sample is decided by
+    one that was not fitted on it, so that the score of those is as honest as the branches' own.
+
+    Wolpert, "Stacked Generalization", Neural Networks 5, 1992; scikit-learn (BSD-3-Clause).
+    """
+
+    name: ClassVar[str] = "stacking"
+    learns: ClassVar[bool] = True
+
+    c: float = Field(default=1.0, gt=0, description="Inverse of the L2 penalty.")
+    folds: int = Field(default=5, ge=2, description="Parts that training samples are decided in.")
+
+    def decide(self, votes: Votes) -> Decision:
+        """Return the most probable class; raises RunError without two classes to learn from."""
+        labels = votes.labels
+        known = np.flatnonzero(labels >= 0) if labels is not None else np.arange(0)
+        if labels is None or len(np.unique(labels[known])) < 2:
+            raise RunError(
+                "ensemble 'stacking': found fewer than two classes of training samples to learn "
+                "from; label more, or take another ensemble"
+            )
+        logits = _logits(votes)
+        inputs = logits.transpose(1, 0, 2).reshape(logits.shape[1], -1)  # (samples, inputs)
+        table = np.zeros(logits.shape[1:], np.float32)
+        others = np.setdiff1d(np.arange(len(inputs)), known)
+        parts = self._parts(labels, known)
+        for learnt, decided in [(known, others), *parts]:
+            if len(decided):
+                self._predict(inputs, labels, learnt, decided, table)
+        return _decision(table.argmax(axis=1), votes, table)
+
+    def _parts(self, labels: IntArray, known: IntArray) -> list[tuple[IntArray, IntArray]]:
+        """Return what is learnt from and what is decided, so that every known sample is once."""
+        from sklearn.model_selection import KFold, StratifiedKFold
+
+        largest = int(np.bincount(labels[known]).max())
+        count = min(self.folds, len(known))
+        kind = StratifiedKFold if largest >= count else KFold
+        with warnings.catch_warnings():
+            # A class with fewer samples than folds is legitimate.
+            warnings.simplefilter("ignore", UserWarning)
+            parts = list(kind(count, shuffle=True, random_state=0).split(known, labels[known]))
+        return [(known[learnt], known[decided]) for learnt, decided in parts]
+
+    def _predict(
+        self,
+        inputs: FloatArray,
+        labels: IntArray,
+        learnt: IntArray,
+        decided: IntArray,
+        table: FloatArray,
+    ) -> None:
+        """Fill the rows of `table` that are decided from those that are learnt from."""
+        from sklearn.linear_model import LogisticRegression
+
+        seen = np.unique(labels[learnt])
+        if len(seen) == 1:
+            table[decided, seen[0]] = 1.0
+            return
+        model = LogisticRegression(C=self.c, max_iter=1000).fit(inputs[learnt], labels[learnt])
+        table[np.ix_(decided, seen)] = model.predict_proba(inputs[decided])
+
+
 class Majority(Ensemble):
     """The label most branches give; the higher mean probability decides between equal counts."""
 
@@ -83,20 +169,29 @@ def _counts(ballots: IntArray, classes: int) -> IntArray:
     return counts
 
 
+def _by_name(votes: Votes) -> FloatArray:
+    # In the order of the names: float addition would otherwise see the order of branches.
+    by_name: FloatArray = votes.probabilities[np.argsort(np.array(votes.names))]
+    return by_name  # (branches, samples, classes)
+
+
 def _mean(votes: Votes) -> FloatArray:
-    # Summed in the order of the names: float addition would otherwise see the order of branches.
-    order = np.argsort(np.array(votes.names))
-    mean: FloatArray = votes.probabilities[order].mean(axis=0, dtype=np.float32)
+    mean: FloatArray = _by_name(votes).mean(axis=0, dtype=np.float32)
     return mean  # (samples, classes)
 
 
-def _decision(labels: IntArray, votes: Votes) -> Decision:
+def _logits(votes: Votes) -> FloatArray:
+    logits: FloatArray = np.log(np.maximum(_by_name(votes), np.float32(1e-9)))
+    return logits  # (branches, samples, classes)
+
+
+def _decision(labels: IntArray, votes: Votes, table: FloatArray | None = None) -> Decision:
     ballots = votes.probabilities.argmax(axis=2)
     support = (ballots == labels).mean(axis=0, dtype=np.float32)
-    return Decision(labels.astype(np.int64), _mean(votes), support)
+    return Decision(labels.astype(np.int64), _mean(votes) if table is None else table, support)
 
 
 @hookimpl
 def ensembles() -> list[type[Ensemble]]:
     """Return the built-in ensembles."""
-    return [RankMode, MeanProbability, Majority]
+    return [RankMode, MeanProbability, MeanLogit, Majority, Stacking]

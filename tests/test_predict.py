@@ -75,6 +75,21 @@ def test_a_new_clip_gets_what_the_run_gave_the_same_clip(trained: Path, write: W
     assert clip["branches"]["all"]["label"] == row["branch_all"]
 
 
+@pytest.mark.parametrize("ensemble", ["stacking", "mean_logit"])
+def test_every_ensemble_decides_a_new_clip_as_it_did_the_same_one(
+    trained: Path, write: Write, ensemble: str
+) -> None:
+    write("registry.yaml", f"{REGISTRY}ensemble: {ensemble}\n")
+    assert mer("run").exit_code == 0
+    with (trained / "runs/default/predictions.csv").open() as file:
+        row = next(row for row in csv.DictReader(file) if row["id"] == "s20")
+    write("new.txt", "aaa c")
+    (trained / "new.wav").write_bytes((trained / "sound.wav").read_bytes())
+    (clip,) = predicted("new.txt", "new.wav")
+    found = [clip["probabilities"][name] for name in ("sad", "happy")]
+    assert found == pytest.approx([float(row["sad"]), float(row["happy"])], abs=1e-5)
+
+
 def test_there_is_one_line_a_clip_in_the_order_given(trained: Path, write: Write) -> None:
     for stem, words in (("x", "bbb b"), ("y", "aaa a")):
         write(f"{stem}.txt", words)

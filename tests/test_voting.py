@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mercore.components import Votes
+from mercore.errors import RunError
 from mercore.testing import EnsembleTests
-from mercore.voting import Majority, MeanProbability, RankMode
+from mercore.voting import Majority, MeanLogit, MeanProbability, RankMode, Stacking
 
 
 def votes(*ballots: int, scores: tuple[float, ...] | None = None, classes: int = 4) -> Votes:
@@ -73,6 +74,56 @@ def test_mean_probability_may_overrule_the_majority() -> None:
     assert Majority().decide(given).labels.tolist() == [1]
 
 
+def test_mean_logit_is_the_geometric_mean() -> None:
+    given = votes(1, 1, 2, classes=3)
+    given.probabilities[:, 0] = [[0.1, 0.6, 0.3], [0.1, 0.6, 0.3], [0.4999, 0.0001, 0.5]]
+    mean = np.exp(np.log(given.probabilities[:, 0]).mean(axis=0))
+    decision = MeanLogit().decide(given)
+    np.testing.assert_allclose(decision.probabilities[0], mean / mean.sum(), atol=1e-6)
+    assert decision.labels.tolist() == [2]
+    assert MeanProbability().decide(given).labels.tolist() == [1]
+
+
+def test_a_probability_of_0_does_not_break_the_mean_logit() -> None:
+    given = votes(1, 2, classes=3)
+    given.probabilities[:, 0] = [[0, 1, 0], [0, 0, 1]]
+    assert np.isfinite(MeanLogit().decide(given).probabilities).all()
+
+
+def confused(samples: int = 300) -> Votes:
+    """Return a branch that takes 0 for 1 and 1 for 0, one that knows a little, half labelled."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, samples)
+    turned = np.array([1, 0, 2])[labels]
+    table = np.full((2, samples, 3), 0.2, np.float32)
+    table[0, np.arange(samples), turned] = 0.6
+    guess = np.where(random.random(samples) < 0.5, labels, random.integers(0, 3, samples))
+    table[1, np.arange(samples), guess] = 0.6
+    known = np.where(np.arange(samples) < samples // 2, labels, -1)
+    return Votes(("a", "b"), table, np.array([0.4, 0.6], np.float32), known)
+
+
+def test_stacking_learns_what_a_branch_mistakes() -> None:
+    given = confused()
+    labels = np.random.default_rng(0).integers(0, 3, 300)
+    assert (MeanProbability().decide(given).labels == labels).mean() < 0.7
+    assert (Stacking().decide(given).labels == labels).mean() > 0.95
+
+
+def test_stacking_decides_a_training_sample_without_its_own_label() -> None:
+    """Votes that say nothing about the labels: knowing its own label would beat chance."""
+    random = np.random.default_rng(1)
+    table = random.dirichlet(np.ones(2), (12, 60)).astype(np.float32)
+    labels = random.permutation(np.arange(60) % 2)
+    given = Votes(tuple("abcdefghijkl"), table, np.zeros(12, np.float32), labels)
+    assert (Stacking(c=1e6).decide(given).labels == labels).mean() < 0.65
+
+
+def test_stacking_without_labels_is_an_error() -> None:
+    with pytest.raises(RunError, match="fewer than two classes of training samples"):
+        Stacking().decide(votes(1, 2))
+
+
 def test_support_is_the_share_of_branches_that_agree() -> None:
     decision = RankMode().decide(votes(1, 2, 2, 1))
     assert decision.support.tolist() == [0.5]
@@ -89,3 +140,11 @@ class TestMeanProbability(EnsembleTests):
 
 class TestMajority(EnsembleTests):
     component = Majority()
+
+
+class TestMeanLogit(EnsembleTests):
+    component = MeanLogit()
+
+
+class TestStacking(EnsembleTests):
+    component = Stacking()

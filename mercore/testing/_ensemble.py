@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mercore.components import Component, Decision, Ensemble, Votes
+from mercore.components import Component, Decision, Ensemble, IntArray, Votes
 from mercore.testing._suite import ComponentTests
 
 NAMES = ("atv", "avj", "ij", "tv")
@@ -18,7 +18,7 @@ def spread() -> Votes:
     """Return 60 samples' votes of four branches with different scores and no ties of numbers."""
     table = np.random.default_rng(0).dirichlet(np.full(CLASSES, 0.5), (len(NAMES), 60))
     scores = np.array([0.71, 0.84, 0.62, 0.77], np.float32)
-    return Votes(NAMES, table.astype(np.float32), scores)
+    return Votes(NAMES, table.astype(np.float32), scores, some_labels(60))
 
 
 def tied() -> Votes:
@@ -26,14 +26,21 @@ def tied() -> Votes:
     ballots = np.array(list(product(range(CLASSES), repeat=len(NAMES)))).T  # (branches, samples)
     table = np.full((*ballots.shape, CLASSES), 0.25, np.float32)
     np.put_along_axis(table, ballots[..., None], 0.5, axis=2)
-    return Votes(NAMES, table, np.full(len(NAMES), 0.7, np.float32))
+    scores = np.full(len(NAMES), 0.7, np.float32)
+    return Votes(NAMES, table, scores, some_labels(ballots.shape[1]))
+
+
+def some_labels(samples: int) -> IntArray:
+    """Return the labels of the first half, each class in turn, -1 for the others."""
+    rows = np.arange(samples)
+    return np.where(rows < samples // 2, rows % CLASSES, -1)
 
 
 def reordered(votes: Votes, order: tuple[int, ...]) -> Votes:
     """Return the votes with the branches, or some of them, in another order."""
     index = list(order)
     names = tuple(votes.names[i] for i in order)
-    return Votes(names, votes.probabilities[index].copy(), votes.scores[index].copy())
+    return Votes(names, votes.probabilities[index].copy(), votes.scores[index].copy(), votes.labels)
 
 
 class EnsembleTests(ComponentTests):

@@ -39,6 +39,8 @@ class RunFolder:
         mining/mined.csv                id, label, round, branch: the pseudo-labels
         mining/mining.json              how many rounds there are; written last
         search.json                     what ``mer train --search`` tried, and the best
+        ablation/branches/...           the same, of combinations of features: `mer ablate`
+        ablation.json                   their scores, side by side
         predictions.csv                 the decision of the ensemble
         report.json, report.html
     """
@@ -48,6 +50,11 @@ class RunFolder:
     def round(self, number: int) -> RunFolder:
         """Return the folder of a round of data mining; 0 is this one."""
         return RunFolder(self.path / "mining" / f"round{number}") if number else self
+
+    @property
+    def ablation(self) -> RunFolder:
+        """The folder of the branches of an ablation."""
+        return RunFolder(self.path / "ablation")
 
     def branch(self, name: str, key: str) -> dict[str, Any] | None:
         """Return branch.json when the branch is complete and was made from `key`, else None."""
@@ -88,6 +95,17 @@ class RunFolder:
             "seconds": trained.seconds,
         }
         replace(self._branch(name, "branch.json"), _json({**about, **scores}))
+
+    def copy_branch(self, name: str, source: RunFolder, theirs: str) -> None:
+        """Take over a branch of another folder; branch.json last, as when it is saved."""
+        replace(self._branch(name, "branch.json"), b"{}\n")
+        folder = source._branch(theirs, "")
+        try:
+            files = [file for file in folder.iterdir() if not file.name.startswith(".")]
+            for file in sorted(files, key=lambda file: file.name == "branch.json"):
+                replace(self._branch(name, file.name), file.read_bytes())
+        except OSError as error:
+            raise RunError(f"cannot read {folder}: {error.strerror}; run `mer train`") from error
 
     def folds(self, name: str, count: int) -> list[Fold]:
         """Return what the `count` folds of a branch have learnt."""
@@ -136,10 +154,8 @@ class RunFolder:
         None where there is none, or the branches were trained again since.
         """
         about = self.read_json("mining/mining.json")
-        if about is None:
-            return None
         first = {name: (self.trained(name) or {}).get("key") for name in names}
-        return self.round(about["rounds"]) if about["branches"] == first else None
+        return self.round(about["rounds"]) if about and about["branches"] == first else None
 
     def save_predictions(
         self,

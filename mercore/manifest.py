@@ -73,13 +73,17 @@ class Manifest:
     """The checked rows; paths are absolute."""
 
     @classmethod
-    def read(cls, path: str | Path, classes: Sequence[str]) -> Manifest:
-        """Return the checked manifest; raises ManifestError with every mistake and its line."""
+    def read(cls, path: str | Path, classes: Sequence[str], *, bare: bool = False) -> Manifest:
+        """Return the checked manifest; raises ManifestError with every mistake and its line.
+
+        Where it may be `bare`, a row need not give a medium: its features were imported.
+        """
         path = Path(path)
-        table = Table.read(path)
+        table = Table.read(path, bare=bare)
         files = {name: _files(name, table[name]) for name in MEDIA}
         folder = os.path.abspath(path.parent)
         found = [*_mistakes(table, classes), *_file_mistakes(files, folder)]
+        found += [] if bare else _bare_rows(table)
         if found:
             found.sort(key=itemgetter(0))  # by row; the mistakes of one stay in their order
             texts = [f"{path.name}:{table.lines[row]}: {text}" for row, text in found]
@@ -155,6 +159,9 @@ def _mistakes(table: Table, classes: Sequence[str]) -> Iterator[Mistake]:
     for row, (split, label) in enumerate(zip(table["split"], table["label"], strict=True)):
         if split == TRAIN and not label:
             yield row, "a train sample needs a label"
+
+
+def _bare_rows(table: Table) -> Iterator[Mistake]:
     for row, given in enumerate(map(any, zip(*(table[name] for name in MEDIA), strict=True))):
         if not given:
             yield row, f"none of {', '.join(MEDIA)} is given"

@@ -84,6 +84,16 @@ class Pipeline:
         """The features of the branches, in alphabetical order."""
         return sorted({name for branch in self.branches.values() for name in branch.features})
 
+    def upstream(self, name: str) -> list[str]:
+        """Return all streams that a node is made from, those it reads itself first."""
+        found = dict.fromkeys(self.nodes[name].inputs.values())
+        for stream in (waiting := list(found)):
+            node = self.streams.get(stream)
+            new = [read for read in (node.inputs.values() if node else ()) if read not in found]
+            found |= dict.fromkeys(new)
+            waiting += new
+        return list(found)
+
     def read_as(self, frames: int | None) -> list[str]:
         """Return the features of the branches whose fusion reads so many frames, sorted."""
         found = {
@@ -97,6 +107,11 @@ class Pipeline:
     def fingerprints(self, branch: BranchNode) -> dict[str, str]:
         """Return the fingerprint of each feature that the branch combines."""
         return {name: self.features[name].fingerprint for name in branch.features}
+
+    @property
+    def bare(self) -> bool:
+        """Whether a sample may give no medium: a feature needs no more than its id."""
+        return any(node.roots == ("id",) for node in self.features.values())
 
     def check_media(self, manifest: Manifest) -> None:
         """Raise ManifestError when a node reads a medium that no sample gives."""

@@ -38,6 +38,11 @@ class Provided:
     distribution: str
     version: str
 
+    @property
+    def origin(self) -> str:
+        """The distribution and its version."""
+        return f"{self.distribution} {self.version}"
+
 
 @dataclass(frozen=True)
 class Broken:
@@ -170,7 +175,7 @@ def _check_class(component: object, kind: str, base: type[Component]) -> None:
 
 
 def _conflict(rivals: list[Provided]) -> str:
-    names = " and ".join(sorted(f"{rival.distribution} {rival.version}" for rival in rivals))
+    names = " and ".join(sorted(rival.origin for rival in rivals))
     return (
         f"{names} both provide {_article(rivals[0].kind)} called {rivals[0].component.name!r}; "
         "uninstall one of them"

@@ -189,12 +189,13 @@ def _read_branch(pipeline: Pipeline, branch: BranchNode, folder: RunFolder) -> T
     return TrainedBranch(branch, folder.folds(branch.name, len(about["fold_waf"])), about["waf"])
 
 
-def samples_of(files: Iterable[str], classes: Sequence[str]) -> list[Sample]:
+def samples_of(files: Iterable[str], classes: Sequence[str], *, bare: bool = False) -> list[Sample]:
     """Return the samples that the files are, each once.
 
     Files with one stem in one folder are one sample: ``clip.mp4`` with ``clip.txt``, its words. A
-    manifest (.csv, .jsonl) gives its rows. Raises InputError for a file that is not there, and
-    where two files give the same of a sample, or two samples have one id.
+    manifest (.csv, .jsonl) gives its rows, which need no medium where they may be `bare`. Raises
+    InputError for a file that is not there, and where two files give the same of a sample, or two
+    samples have one id.
     """
     media: dict[Path, dict[str, str]] = {}
     names: dict[Path, str] = {}
@@ -204,7 +205,7 @@ def samples_of(files: Iterable[str], classes: Sequence[str]) -> list[Sample]:
         if not path.is_file():
             raise InputError(f"{file}: {'is a folder' if path.is_dir() else 'no such file'}")
         if path.suffix in MANIFESTS:
-            samples += Manifest.read(path, classes).samples
+            samples += Manifest.read(path, classes, bare=bare).samples
             continue
         stem, kind = path.absolute().with_suffix(""), _kind(path)
         names.setdefault(stem, file)

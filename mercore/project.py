@@ -56,7 +56,7 @@ class Project:
         """Return the project; raises a MercoreError with all mistakes of a file at once."""
         folder = RunFolder(Path(out))
         pipeline = with_found(resolve(Registry.read(registry), Plugins()), folder)
-        samples = Manifest.read(manifest, pipeline.classes)
+        samples = Manifest.read(manifest, pipeline.classes, bare=pipeline.bare)
         pipeline.check_media(samples)
         return cls(
             pipeline,

@@ -15,12 +15,14 @@ Keys of report.json (``format`` 1); what cannot be computed is left out or null,
   ``recall``, ``f1``, each a list in class order;
 - ``mining``: a list of rounds, the first without pseudo-labels, of the keys of ``rounds.mined``;
 - ``agreement``: share of equal labels, a row and a column a branch;
+- ``ablation``: the content of ablation.json as ``mercore.ablation`` says, or null;
 - ``features``: a list of ``name``, ``kind``, ``uses``, ``fingerprint``, ``dim``, ``samples``,
   ``failed``, ``failures`` (``reason``, ``samples``, first ``ids``), ``failures_left_out``,
   ``seconds``, ``rate`` (samples a second), ``decode``, ``encode``, ``write``, ``records``;
 - ``samples``: ``total`` and ``rows``, the first few hundred, training samples last;
   ``uncertain``: the decisions with the least support. A row has ``id``, ``split``, ``label``
-  (null: unlabelled), ``decided``, ``probability``, ``support``, ``second`` and ``branches``.
+  (null: unlabelled), ``decided``, ``probability``, ``support``, ``second``, ``branches``, and
+  where it can be looked at: ``clip``, a link from the report to the file, and ``words``, or null.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from mercore.components import Decision, IntArray
+from mercore.components import IntArray
+from mercore.listing import first, rows, uncertain
 from mercore.metrics import accuracy, bootstrap, confusion, macro_f1, per_class, waf
 from mercore.page import render
 from mercore.results import BranchResult, FeatureResult, ManifestResult, Result
@@ -51,8 +54,6 @@ __all__ = [
 
 Mask = NDArray[np.bool_]
 
-ROWS = 300  # keeps the HTML of 20,000 samples far below 2 MB; predictions.csv has them all
-UNCERTAIN = 20
 REASONS = 50
 FAILED_IDS = 20
 
@@ -84,9 +85,10 @@ def build(result: Result) -> dict[str, JsonValue]:
         "branches": [_branch(result, branch) for branch in result.branches],
         "mining": [dict(row) for row in result.mining],
         "agreement": _agreement(result.branches),
+        "ablation": dict(result.ablation) if result.ablation else None,
         "features": [_feature(feature) for feature in result.features],
-        "samples": {"total": len(result.ids), "rows": _rows(result, _first(result))},
-        "uncertain": _rows(result, _uncertain(result.decision)),
+        "samples": {"total": len(result.ids), "rows": rows(result, first(result))},
+        "uncertain": rows(result, uncertain(result)),
         "registry": result.registry,
         "versions": dict(result.versions),
         "warnings": list(result.warnings),
@@ -151,13 +153,8 @@ def _branch(result: Result, branch: BranchResult) -> JsonValue:
         "fold_waf": [float(score) for score in branch.fold_waf],
         "filled": branch.filled,
         "seconds": branch.seconds,
-        "scores": _scores(result, _labels(branch)),
+        "scores": _scores(result, branch.labels),
     }
-
-
-def _labels(branch: BranchResult) -> IntArray:
-    labels: IntArray = branch.probabilities.argmax(axis=1).astype(np.int64)
-    return labels
 
 
 def _scores(result: Result, predicted: IntArray) -> JsonValue:
@@ -188,7 +185,7 @@ def _score(result: Result, predicted: IntArray, chosen: Mask) -> JsonValue:
 
 
 def _agreement(branches: tuple[BranchResult, ...]) -> JsonValue:
-    labels = [_labels(branch) for branch in branches]
+    labels = [branch.labels for branch in branches]
     return [[float(np.mean(one == other)) for other in labels] for one in labels]
 
 
@@ -216,36 +213,4 @@ def _feature(feature: FeatureResult) -> JsonValue:
         "encode": feature.encode,
         "write": feature.write,
         "records": dict(feature.records),
-    }
-
-
-def _first(result: Result) -> IntArray:
-    """Return the indices of the samples to list, those the branches did not train on first."""
-    training = np.array(result.splits) == "train"
-    return np.argsort(training, kind="stable")[:ROWS]
-
-
-def _uncertain(decision: Decision) -> IntArray:
-    top = decision.probabilities.max(axis=1)
-    return np.lexsort((top, decision.support))[:UNCERTAIN]
-
-
-def _rows(result: Result, indices: IntArray) -> JsonValue:
-    voted = {branch.name: _labels(branch) for branch in result.branches}
-    return [_row(result, voted, i) for i in indices.tolist()]
-
-
-def _row(result: Result, voted: Mapping[str, IntArray], i: int) -> JsonValue:
-    classes, decided = result.classes, int(result.decision.labels[i])
-    probabilities, label = result.decision.probabilities[i], int(result.labels[i])
-    others = np.where(np.arange(len(classes)) == decided, -1, probabilities)
-    return {
-        "id": result.ids[i],
-        "split": result.splits[i],
-        "label": classes[label] if label >= 0 else None,
-        "decided": classes[decided],
-        "probability": float(probabilities[decided]),
-        "support": float(result.decision.support[i]),
-        "second": classes[int(others.argmax())],
-        "branches": {name: classes[labels[i]] for name, labels in voted.items()},
     }

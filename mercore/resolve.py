@@ -181,8 +181,7 @@ class _Resolver:
         )
 
     def _origin(self, kind: str, component: Component) -> str:
-        provided = self.plugins.provided(kind, component.name)
-        return f"{provided.distribution} {provided.version}"
+        return self.plugins.provided(kind, component.name).origin
 
     def _roots(self, stream: str) -> tuple[str, ...]:
         return self.nodes[stream].roots if stream in self.nodes else (stream,)

@@ -30,6 +30,12 @@ class BranchResult:
     """How many samples lacked a feature and were predicted with its mean in its place."""
     seconds: float
 
+    @property
+    def labels(self) -> IntArray:
+        """``(samples,)``: the most probable class of each."""
+        labels: IntArray = self.probabilities.argmax(axis=1).astype(np.int64)
+        return labels
+
 
 @dataclass(frozen=True, eq=False)
 class Round:
@@ -104,3 +110,9 @@ class Result:
     manifest: ManifestResult
     versions: Mapping[str, str]
     warnings: tuple[str, ...]
+    media: tuple[Mapping[str, str], ...]
+    """Of each sample, as ``Sample.media`` has them."""
+    folder: str
+    """The absolute path of the folder that the report is written to."""
+    ablation: Mapping[str, JsonValue] | None
+    """The content of ablation.json, where it is up to date."""

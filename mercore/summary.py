@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
+from mercore.ablation import FILE, Table, current
 from mercore.errors import did_you_mean
 from mercore.pipeline import BranchNode, Node, Pipeline
 from mercore.project import Project
@@ -33,6 +34,7 @@ def summarise(project: Project) -> Result:
     rounds = project.rounds()
     results = rounds[-1].results
     registry, manifest = project.pipeline.registry.document, project.manifest
+    ablation = current(project)
     return Result(
         title=f"{project.folder.path.name}: {registry.path.name} on {manifest.path.name}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -54,8 +56,12 @@ def summarise(project: Project) -> Result:
                 *_unmined(project, rounds),
                 *_blind(project),
                 *_rare_classes(project),
+                *_stale(project, ablation),
             ]
         ),
+        media=tuple(sample.media for sample in manifest.samples),
+        folder=str(project.folder.path.absolute()),
+        ablation=ablation,
     )
 
 
@@ -108,6 +114,15 @@ def _blind(project: Project) -> list[str]:
     return [
         f"{len(blind)} samples lack every feature and are predicted from training means alone: "
         f"{_named(blind)}"
+    ]
+
+
+def _stale(project: Project, ablation: Table | None) -> list[str]:
+    if ablation or project.folder.read_json(FILE) is None:
+        return []
+    return [
+        f"{FILE} is left out: it is not of the features, samples and options that there are now; "
+        "run `mer ablate` again"
     ]
 
 

@@ -32,11 +32,14 @@ class Table:
         return self.columns[column]
 
     @classmethod
-    def read(cls, path: Path) -> Table:
-        """Return the rows of the file; raises ManifestError where it is no such table."""
+    def read(cls, path: Path, *, bare: bool = False) -> Table:
+        """Return the rows of the file; raises ManifestError where it is no such table.
+
+        A table without a column of media is one only where it may be `bare`.
+        """
         try:
             with path.open(encoding="utf-8-sig", newline="") as lines:
-                return _from_json(path, lines) if _is_json(path) else _from_csv(path, lines)
+                return _from_json(path, lines) if _is_json(path) else _from_csv(path, lines, bare)
         except OSError as error:
             raise ManifestError(
                 f"cannot read the manifest {path}: {error.strerror}; name one with --manifest"
@@ -51,12 +54,12 @@ def _is_json(path: Path) -> bool:
     return path.suffix != ".csv" and path.suffix in MANIFESTS
 
 
-def _from_csv(path: Path, text: Iterable[str]) -> Table:
+def _from_csv(path: Path, text: Iterable[str], bare: bool) -> Table:
     reader = csv.reader(text, strict=True)
     lines: list[int] = []
     try:
         header = next(reader, [])
-        _check_header(path, header)
+        _check_header(path, header, bare)
         width = len(header)
         columns: list[list[str]] = [[] for _ in header]
         for row in reader:
@@ -84,7 +87,7 @@ def _by_row(columns: Mapping[str, Sequence[str]], rows: int) -> list[Mapping[str
     return [dict(zip(columns, row, strict=True)) for row in values]
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
+def _check_header(path: Path, header: Sequence[str], bare: bool) -> None:
     twice = {name for name in header if header.count(name) > 1}
     if twice:
         raise ManifestError(f"{path.name}:1: column {min(twice)!r} occurs twice")
@@ -98,7 +101,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         meant = did_you_mean(name, set(KNOWN) - set(header))
         if name not in KNOWN and meant:
             raise ManifestError(f"{path.name}:1: unknown column {name!r}{meant}")
-    if not set(MEDIA) & set(header):
+    if not bare and not set(MEDIA) & set(header):
         raise ManifestError(f"{path.name}:1: none of the columns {', '.join(MEDIA)}")
 
 

@@ -128,6 +128,20 @@ def test_the_steps_may_be_run_one_by_one(folder: Path) -> None:
         assert result.stdout
 
 
+def test_the_scores_are_printed_for_papers(folder: Path) -> None:
+    mer_json("run")
+    head, _, *rows = mer("report", "--markdown").stdout.splitlines()
+    cells = [cell.strip() for cell in head.strip("|").split("|")]
+    assert cells[0] == "branch"
+    assert cells[1:3] == ["WAF, train (cross-validated)", "accuracy, train (cross-validated)"]
+    assert cells[3:] == ["WAF, test1", "accuracy, test1"]
+    assert [row.split("|")[1].strip() for row in rows] == ["one", "two", "both", "ensemble"]
+    paper = mer("report", "--latex").stdout
+    assert paper.startswith("\\begin{tabular}{lrrrr}")
+    assert "\nboth & 1.0000 (1.000 to 1.000) & 1.0000 & 1.0000 (1.000 to 1.000)" in paper
+    assert (folder / "runs/default/report.html").exists()
+
+
 def test_a_run_is_repeated_bit_for_bit(folder: Path) -> None:
     mer_json("run")
     mer_json("run", "--out", "runs/again", "--store", "again.zarr")

@@ -115,6 +115,16 @@ def test_a_whole_wrong_column_does_not_fill_the_screen(write: Write) -> None:
         read(write("m.csv", "id,split,label,text\n" + rows))
 
 
+def test_a_bare_manifest_needs_no_medium(write: Write) -> None:
+    path = write("m.csv", "id,split,label\na,test,\nb,test,joy\n")
+    with pytest.raises(ManifestError, match=r"1 mistake(.|\n)*m.csv:3: label 'joy'"):
+        Manifest.read(path, CLASSES, bare=True)
+    rows = write("m.jsonl", '{"id": "a", "split": "test"}\n')
+    assert Manifest.read(rows, CLASSES, bare=True).ids == ["a"]
+    with pytest.raises(ManifestError, match="none of video, audio, text is given"):
+        Manifest.read(rows, CLASSES)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

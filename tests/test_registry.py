@@ -204,3 +204,15 @@ def test_mistakes_in_a_component_that_is_an_option_are_reported(write: Write) ->
     wrong = "{uses: both, inputs: {text: text}, with: {first: {uses: shout, wth: {}}}}"
     found = mistakes(write, GOOD.replace("{uses: loudness}", wrong))
     assert "both: with.first: unknown key 'wth'; did you mean 'with'?" in found
+
+
+def test_upstream_is_all_that_a_feature_is_made_from_the_nearest_first(write: Write) -> None:
+    streams = """
+  signed: {uses: sign, inputs: {text: loud}}
+  twice: {uses: sign, inputs: {text: signed}}
+features:
+"""
+    text = GOOD.replace("\nfeatures:\n", streams).replace("text: loud}, with", "text: twice}, with")
+    pipeline = resolve(write("registry.yaml", text))
+    assert pipeline.upstream("raw") == ["text"]
+    assert pipeline.upstream("cooked") == ["twice", "signed", "id", "loud", "text"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 
 from mercore.components import Decision
 from mercore.media import FloatArray
@@ -107,7 +108,27 @@ def result() -> Result:
         manifest=ManifestResult("data/manifest.csv", 8, {"licence": "CC BY 4.0"}),
         versions={"mercore": "0.1.0", "numpy": "2.3.1"},
         warnings=("branch 'tv': 2 samples lack 'vit'",),
+        media=tuple({"video": f"/data/clips/clip{i}.mp4"} for i in range(8)),
+        folder="/data/runs/a",
+        ablation=None,
     )
+
+
+def ablation(name: str) -> dict[str, JsonValue]:
+    """Return an ablation.json of two rows; only the second is behind."""
+    score: JsonValue = {"waf": 0.75, "low": 0.5, "high": 0.875, "accuracy": 0.8125}
+    scores: JsonValue = {"train": score, "test1": score, name: score}
+    behind: JsonValue = {"waf": -0.25, "low": -0.375, "high": -0.125, "p": 0.001, "p_holm": 0.0625}
+    about: dict[str, JsonValue] = {"uses": name, "dim": None, "reads": [name], "upstream": [name]}
+    return {
+        "fusion": name,
+        "draws": 5000,
+        "features": {name: about, "words": {**about, "dim": 1024, "reads": ["denoised", "id"]}},
+        "rows": [
+            {"features": [name, "words"], "scores": scores, "behind": None},
+            {"features": [name], "scores": scores, "behind": behind},
+        ],
+    }
 
 
 def built(result: Result) -> Any:
@@ -236,6 +257,8 @@ def test_training_samples_are_listed_last(result: Result) -> None:
         "support": 0.5,
         "second": "neutral",
         "branches": {"av": "happy", "tv": "angry"},
+        "clip": "../../clips/clip5.mp4",
+        "words": None,
     }
 
 
@@ -269,8 +292,9 @@ def test_the_page_is_complete_and_loads_nothing(result: Result) -> None:
     text = render(built(result))
     page = Page(text)
     assert page.open == []
-    assert all(link.startswith("#") for link in page.links)
-    assert {link[1:] for link in page.links} <= set(re.findall(r'id="(\w+)"', text))
+    inside = [link for link in page.links if link.startswith("#")]
+    assert set(page.links) - set(inside) == {f"../../clips/clip{i}.mp4" for i in range(8)}
+    assert {link[1:] for link in inside} <= set(re.findall(r'id="(\w+)"', text))
     assert not re.search(r"https?:|url\(|@import|//\w", text)
 
 
@@ -282,6 +306,25 @@ def test_the_page_shows_scores_features_failures_and_set_up(result: Result) -> N
     assert {"mel + vit", "no audio stream", "clip3", "clip5", "0.1.0", "CC BY 4.0"} <= set(cells)
     assert escape(result.warnings[0]).replace("&#x27;", "&#39;") in text
     assert result.registry.strip() in text
+
+
+def test_the_page_shows_an_ablation_where_there_is_one(result: Result) -> None:
+    assert "ablation" not in render(built(result))
+    text = render(built(replace(result, ablation=ablation("mel"))))
+    page = Page(text)
+    assert '<a href="#ablation">' in text
+    assert {"mel + words", "mel + denoised & id", "−0.2500", "−0.375 to −0.125"} <= {*page.cells}
+    assert "0.062" in page.cells
+    assert page.open == []
+    assert "<b>words</b>: mel of denoised and id, made from mel, 1,024 values." in text
+
+
+def test_words_of_the_manifest_stand_beside_the_sample(result: Result) -> None:
+    assert "Words" not in Page(render(built(result))).cells
+    media = ({"text": "Did you hear that?"}, *result.media[1:])
+    cells = Page(render(built(replace(result, media=media)))).cells
+    assert cells.count("Words") == 2
+    assert "Did you hear that?" in cells
 
 
 def test_the_policy_of_the_page_allows_its_own_script_only(result: Result) -> None:
@@ -306,6 +349,8 @@ def test_markup_in_what_users_wrote_is_shown_and_not_run(result: Result) -> None
         manifest=ManifestResult(EVIL, 8, {EVIL: EVIL}),
         versions={EVIL: EVIL},
         warnings=(EVIL,),
+        media=({"video": f"/{EVIL}/javascript:1", "text": EVIL},) * 8,
+        ablation=ablation(EVIL),
     )
     text = render(built(evil))
     assert text.count("<script") == 1
@@ -348,6 +393,7 @@ def test_the_page_of_twenty_thousand_samples_is_below_two_megabytes(result: Resu
             support=np.tile(result.decision.support, times),
         ),
         features=(feature("mel", failed),),
+        media=({"video": f"/a/folder/{'of/many/' * 9}clip.mp4", "text": "w" * 1000},) * 20_000,
     )
     report = built(many)
     text = render(report)

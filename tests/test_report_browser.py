@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from pydantic import JsonValue
 
 from mercore.components import Decision
 from mercore.report import (
@@ -152,7 +153,44 @@ def result() -> Result:
         manifest=ManifestResult("deep/" * 60, len(SPLITS), {EVIL: EVIL, "synthetic": "true"}),
         versions={EVIL: EVIL},
         warnings=(EVIL, "v" * 300),
+        media=(
+            {"video": f"/clips/{EVIL}.mp4", "text": "w" * 300},
+            *({"audio": f"/clips/{i}.wav"} for i in range(1, len(SPLITS) - 1)),
+            {"text": "Not you again!"},
+        ),
+        folder="/runs/a",
+        ablation=ablation(),
     )
+
+
+def ablation() -> dict[str, JsonValue]:
+    """Return an ablation of the first three features and a hostile one."""
+    random = np.random.default_rng(1)
+    names = (*FEATURES[:3], EVIL)
+    combinations = [names[i:j] for i in range(4) for j in range(i + 1, 5)]
+    return {
+        "fusion": EVIL,
+        "draws": 5000,
+        "features": {
+            name: {"uses": name, "dim": 1024, "reads": [name, "text"], "upstream": ["video", EVIL]}
+            for name in names
+        },
+        "rows": [
+            {
+                "features": list(features),
+                "scores": {
+                    split: {"waf": waf, "low": waf - 0.1, "high": waf + 0.1, "accuracy": waf}
+                    for split in ("train", "test1")
+                },
+                "behind": None
+                if i == 0
+                else {"waf": waf - 1, "low": -0.9, "high": -0.1, "p": p, "p_holm": p},
+            }
+            for i, features in enumerate(combinations)
+            for waf, p in [random.uniform(0.2, 0.8, 2).tolist()]
+            for behind in [{"waf": waf - 1, "low": -0.9, "high": -0.1, "p": p, "p_holm": p}]
+        ],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +296,29 @@ def test_hostile_values_are_shown_as_they_are_and_do_not_run(show: Show) -> None
     assert page.evaluate("window.ran") is None
 
 
+def test_samples_lead_to_their_files_and_nowhere_else(show: Show) -> None:
+    page = show()
+    assert set(page.evaluate("[...document.links].map((link) => link.protocol)")) == {"file:"}
+    place = page.url.rsplit("/", 3)[0]
+    link = page.get_by_role("link", name="clip 2", exact=True).first
+    assert link.evaluate("(link) => link.href") == f"{place}/clips/2.wav"
+    cell = table(page, "samples").get_by_role("cell", name="Not you again!")
+    expect(cell).to_be_visible()
+
+
+def test_a_row_of_the_ablation_says_how_far_it_is_behind_the_first(show: Show) -> None:
+    page = show()
+    name = "Combinations of features"
+    first, second, *_ = column(page, name, "Against the first")
+    assert (first, second[0]) == ("–", "−")
+    table(page, name).get_by_role("button", name="Against the first").click()
+    behind = [
+        float(value.replace("−", "-")) for value in column(page, name, "Against the first")[:-1]
+    ]
+    assert behind == sorted(behind)
+    assert column(page, name, "Against the first")[-1] == "–"
+
+
 def test_only_wide_tables_scroll_sideways_on_a_phone(show: Show) -> None:
     page = show(**PHONE)
     # Not innerWidth: a phone zooms out until it holds the widest thing.
@@ -352,7 +413,7 @@ def test_what_is_missing_is_sorted_last_both_ways(show: Show) -> None:
 def test_the_keyboard_sorts_and_the_direction_is_announced(show: Show) -> None:
     page = show()
     headings = table(page, "samples").get_by_role("columnheader")
-    label, decided = headings.nth(2), headings.nth(3)
+    label, decided = (headings.filter(has_text=name).first for name in ("Label", "Decided"))
     label.get_by_role("button").focus()
     page.keyboard.press("Enter")
     expect(label).to_have_attribute("aria-sort", "ascending")

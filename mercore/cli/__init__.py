@@ -3,7 +3,9 @@
 Everything but click is imported inside the commands: ``mer --help`` imports no plugin.
 """
 
+from mercore.cli.ablate import ablate
 from mercore.cli.corrupt import corrupt
+from mercore.cli.exchange import export, import_, submit
 from mercore.cli.lm import lm
 from mercore.cli.look import check, plugins, prune, schema, show_samples, status
 from mercore.cli.main import main
@@ -12,7 +14,7 @@ from mercore.cli.work import ensemble, extract, mine, predict, report, run, trai
 __all__ = ["main"]
 
 for command in (
-    check, plugins, extract, status, show_samples, prune, train, mine, ensemble, report, run,
-    predict, corrupt, lm, schema,
+    check, plugins, extract, status, show_samples, prune, train, mine, ensemble, ablate,
+    report, run, predict, submit, corrupt, lm, import_, export, schema,
 ):  # fmt: skip
     main.add_command(command)

@@ -28,7 +28,7 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
     pipeline = resolve(Registry.read(registry), Plugins())
     given = click.get_current_context().get_parameter_source("manifest")
     wanted = given is not click.core.ParameterSource.DEFAULT or os.path.exists(manifest)
-    samples = Manifest.read(manifest, pipeline.classes) if wanted else None
+    samples = Manifest.read(manifest, pipeline.classes, bare=pipeline.bare) if wanted else None
     if samples:
         pipeline.check_media(samples)
     about = show.checked(pipeline, samples)

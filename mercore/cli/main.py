@@ -11,6 +11,7 @@ from mercore import __version__
 from mercore.errors import MercoreError
 
 if TYPE_CHECKING:
+    from mercore.markup import Grid
     from mercore.project import Project
 
 SOME_FAILED = 3
@@ -65,3 +66,10 @@ def open_project(options: dict[str, Any], watch: Any = None, *, create: bool = F
 def print_json(value: object) -> None:
     """Print the value as JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_markup(grid: Grid, markup: str) -> None:
+    """Print the table as ``latex`` or ``markdown``."""
+    from mercore.markup import latex, markdown
+
+    click.echo({"latex": latex, "markdown": markdown}[markup](grid), nl=False)

@@ -10,6 +10,10 @@ import click
 Command = Callable[..., Any]
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-readable results.")
+MARKUP = [
+    click.option("--latex", "markup", flag_value="latex", help="Print the table as LaTeX."),
+    click.option("--markdown", "markup", flag_value="markdown", help="Print it as Markdown."),
+]
 ENDPOINT = click.option(
     "--endpoint", metavar="URL", help="The S3 server; else AWS_ENDPOINT_URL, or AWS."
 )

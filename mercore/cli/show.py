@@ -91,7 +91,7 @@ def extracted(outcomes: Sequence[Outcome]) -> list[Json]:
             "extracted": outcome.extracted,
             "failed": len(outcome.failed),
             "absent": outcome.absent,
-            "failures": _reasons(outcome.failed),
+            "failures": reasons(outcome.failed),
             "seconds": round(outcome.seconds.wall, 3),
             "load": round(outcome.seconds.load, 3),
             "decode": round(outcome.seconds.decode, 3),
@@ -103,7 +103,7 @@ def extracted(outcomes: Sequence[Outcome]) -> list[Json]:
     ]
 
 
-def _reasons(failed: Mapping[str, str]) -> list[Json]:
+def reasons(failed: Mapping[str, str]) -> list[Json]:
     """Return the reasons with the samples they hit, the most frequent first."""
     samples: dict[str, list[str]] = {}
     for identifier, reason in failed.items():
@@ -127,7 +127,7 @@ def stored(project: Project) -> Json:
                 "done": result.samples,
                 "samples": len(project.ids),
                 "failed": len(result.failed),
-                "failures": _reasons(dict(result.failed)),
+                "failures": reasons(dict(result.failed)),
                 "dim": result.dim,
             }
             for result in results
@@ -219,5 +219,5 @@ def corrupted(done: Corrupted) -> Json:
         "conditions": dict(sorted(conditions.items())),
         "blur": dict(sorted(blurs.items())),
         "failed": len(done.failed),
-        "failures": _reasons(dict(done.failed)),
+        "failures": reasons(dict(done.failed)),
     }

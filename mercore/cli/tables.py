@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mercore.cli import grids
 from mercore.cli.show import Json
+from mercore.markup import Grid
 
 _REASONS = 5
+_SYNTHETIC = "Synthetic data: these numbers show that the pipeline learns, nothing else."
 
 
 def print_checked(about: Json) -> None:
@@ -67,10 +71,11 @@ def print_extracted(about: Sequence[Json]) -> None:
         )  # fmt: skip
     _print(table)
     for row in about:
-        _print_reasons(row["name"], row["failures"])
+        print_reasons(row["name"], row["failures"])
 
 
-def _print_reasons(name: str, failures: Sequence[Json]) -> None:
+def print_reasons(name: str, failures: Sequence[Json]) -> None:
+    """Print a line a reason: the samples it hit, and how many more."""
     for failure in failures[:_REASONS]:
         ids = failure["samples"]
         more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
@@ -90,7 +95,7 @@ def print_stored(about: Json) -> None:
         )  # fmt: skip
     _print(table)
     for row in about["current"]:
-        _print_reasons(row["name"], row["failures"])
+        print_reasons(row["name"], row["failures"])
     for row in about["superseded"]:
         _say(f"superseded: {row['name']}, {row['samples']} samples, {_megabytes(row['bytes'])}")
 
@@ -134,17 +139,15 @@ def print_trained(about: Sequence[Json]) -> None:
 def print_mined(about: Json) -> None:
     """Print one row a round; the WAF is the ensemble's."""
     splits = list(about["rounds"][0]["waf"])
-    table = _table("round", "accepted", "left", *(f"WAF {_split(split)}" for split in splits))
+    table = _table(
+        "round", "accepted", "left", *(f"WAF {grids.split_name(split)}" for split in splits)
+    )
     for row in about["rounds"]:
         scores = [f"{row['waf'][split]:.4f}" for split in splits]
         accepted = sum(row["accepted"].values())
         _add(table, row["round"], accepted or "", row["left"], *scores)
     _print(table)
     _say(f"Pseudo-labels: {about['mined']}")
-
-
-def _split(name: str) -> str:
-    return "train (cross-validated)" if name == "train" else name
 
 
 def print_decided(about: Json) -> None:
@@ -156,21 +159,27 @@ def print_decided(about: Json) -> None:
 
 def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
     """Print the scores and the path of the HTML report."""
-    from mercore.report import summary_table
-
-    table = _table("branch", "split", "WAF", "95% interval", "accuracy")
-    for row in summary_table(report):
-        interval = f"{row.low:.3f} to {row.high:.3f}"
-        _add(
-            table, row.branch, _split(row.split), f"{row.waf:.4f}", interval, f"{row.accuracy:.4f}"
-        )
-    _print(table)
+    _print_grid(grids.branch_scores(report))
     for warning in cast(list[str], report["warnings"]):
         _say(f"Warning: {warning}")
     if report["synthetic"]:
-        _say("Synthetic data: these numbers show that the pipeline learns, nothing else.")
+        _say(_SYNTHETIC)
     _say(f"Predictions: {page.with_name('predictions.csv')}")
     _say(f"Report: {page}")
+
+
+def print_ablated(about: Json, file: Path) -> None:
+    """Print one row a combination of features, what each feature is, and where it is kept."""
+    _print_grid(grids.ablation(about))
+    for name, feature in about["features"].items():
+        reads = " and ".join(feature["reads"])
+        made = [stream for stream in feature["upstream"] if stream not in feature["reads"]]
+        origin = f", made from {', '.join(made)}" if made else ""
+        _say(f"{name}: {feature['uses']}, {feature['dim']} values of {reads}{origin}")
+    _say("CV: cross-validated; vs best: the difference in it; p: adjusted for all rows (Holm)")
+    if about["synthetic"]:
+        _say(_SYNTHETIC)
+    _say(f"Ablation: {file}; `mer report` shows it too")
 
 
 def print_predicted(about: Sequence[Json]) -> None:
@@ -194,7 +203,7 @@ def print_corrupted(about: Json) -> None:
     if about["blur"]:
         counts = [f"by {factor} {count}" for factor, count in about["blur"].items()]
         _say(f"blur: {', '.join(counts)}")
-    _print_reasons("clips", about["failures"])
+    print_reasons("clips", about["failures"])
     _say(f"Record: {about['record']}")
     _say(f"Manifest: {about['manifest']}")
 
@@ -208,6 +217,16 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _print_grid(grid: Grid) -> None:
+    table = _table(*grid.columns)
+    for row in grid.rows:
+        _add(table, *row)
+    for i in range(grid.left):  # a narrow terminal should break words between them
+        words = [word for row in grid.rows for word in row[i].split()]
+        table.columns[i].min_width = max(map(cell_len, words), default=1)
+    _print(table)
 
 
 def _add(table: Table, *cells: object) -> None:

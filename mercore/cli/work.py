@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mercore.cli.main import SOME_FAILED, open_project, print_json
-from mercore.cli.options import ENDPOINT, FILES, JSON, MACHINE, OUT, RETRY, STORED, with_options
+from mercore.cli.main import SOME_FAILED, open_project, print_json, print_markup
+from mercore.cli.options import (
+    ENDPOINT,
+    FILES,
+    JSON,
+    MACHINE,
+    MARKUP,
+    OUT,
+    RETRY,
+    STORED,
+    with_options,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from mercore.extraction import Outcome
@@ -96,14 +106,22 @@ def ensemble(as_json: bool, **files: Any) -> None:
 
 
 @click.command()
-@with_options([*FILES, JSON])
-def report(as_json: bool, **files: Any) -> None:
-    """Write report.html and report.json of a trained run."""
-    from mercore.cli import tables
+@with_options([*FILES, JSON, *MARKUP])
+def report(as_json: bool, markup: str | None, **files: Any) -> None:
+    """Write report.html and report.json of a trained run.
+
+    With --latex or --markdown, print the branches by splits for a paper.
+    """
+    from mercore.cli import grids, tables
     from mercore.summary import write_report
 
     content, page = write_report(open_project(files))
-    print_json(content) if as_json else tables.print_report(content, page)
+    if as_json:
+        print_json(content)
+    elif markup:
+        print_markup(grids.branches_by_split(content), markup)
+    else:
+        tables.print_report(content, page)
 
 
 @click.command()
@@ -170,7 +188,8 @@ def predict(
 
     with Bars() as bars, TemporaryDirectory() as folder:
         predictor = Predictor.open(out, Machine(**machine), bars)
-        samples = samples_of(files, predictor.pipeline.classes)
+        pipeline = predictor.pipeline
+        samples = samples_of(files, pipeline.classes, bare=pipeline.bare)
         predictions = predictor.predict(samples, Store(store or folder, endpoint=endpoint))
     about = [show.predicted(prediction) for prediction in predictions]
     print_json(about) if as_json else tables.print_predicted(about)

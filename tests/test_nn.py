@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -23,6 +24,7 @@ from mercore.nn import (
     dtype_of,
     moved,
     normalised,
+    onnx_session,
     parsed,
     read_json,
     resized,
@@ -260,3 +262,17 @@ def test_an_export_that_differs_is_refused_and_not_kept(cache: Path) -> None:
 def test_a_device_that_the_runtime_does_not_have_is_refused() -> None:
     with pytest.raises(RunError, match=r"onnxruntime does not run on 'cuda'.*onnxruntime-gpu"):
         OnnxModel(Toy(), Product, EXAMPLES, AXES, device="cuda")
+
+
+def test_a_session_is_of_a_file_that_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"model\.onnx: cannot be read: .*; fetch it again"):
+        onnx_session(tmp_path / "model.onnx", "cpu")
+
+
+def test_a_runtime_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RunError, match="needs onnxruntime, which is not installed; run `pip"):
+        onnx_session(tmp_path / "model.onnx", "cpu")

@@ -8,7 +8,7 @@ from mercore.nn._configs import parsed, read_json
 from mercore.nn._devices import dtype_of, moved, rows
 from mercore.nn._fill import Rule, built, fill
 from mercore.nn._hidden import HiddenStates, chosen
-from mercore.nn._onnx import OnnxModel
+from mercore.nn._onnx import OnnxModel, onnx_session
 from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "fill",
     "moved",
     "normalised",
+    "onnx_session",
     "parsed",
     "read_json",
     "resized",

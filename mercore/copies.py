@@ -106,6 +106,12 @@ class CopyFolder:
         """Return whether the files of a line are there."""
         return all((self.path / file).is_file() for file in copy.files.values())
 
+    def stale(self, copies: Iterable[Copy]) -> list[str]:
+        """Return the clips in the folder that none of the copies has, relative to it, sorted."""
+        used = {file for copy in copies for file in copy.files.values()}
+        there = (path for column in _SUFFIXES for path in (self.path / column).glob("[!.]*"))
+        return sorted({path.relative_to(self.path).as_posix() for path in there} - used)
+
     def place(self, file: str, write: Callable[[Path], None]) -> None:
         """Let `write` make the file under another name, then give it its own."""
         target = self.path / file

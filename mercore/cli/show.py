@@ -219,4 +219,5 @@ def corrupted(done: Corrupted) -> Json:
         "blur": dict(sorted(blurs.items())),
         "failed": len(done.failed),
         "failures": _reasons(dict(done.failed)),
+        "stale": list(done.stale),
     }

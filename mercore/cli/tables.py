@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mercore.cli.main import size
 from mercore.cli.show import Json
 
 _REASONS = 5
+_WHOLE = 10_000  # columns: none of our rows is longer
 
 
 def print_checked(about: Json) -> None:
@@ -92,7 +94,7 @@ def print_stored(about: Json) -> None:
     for row in about["current"]:
         _print_reasons(row["name"], row["failures"])
     for row in about["superseded"]:
-        _say(f"superseded: {row['name']}, {row['samples']} samples, {_megabytes(row['bytes'])}")
+        _say(f"superseded: {row['name']}, {row['samples']} samples, {size(row['bytes'])}")
 
 
 def print_samples(about: Sequence[Json]) -> None:
@@ -111,7 +113,7 @@ def _plain(value: JsonValue) -> str:
 def print_stale(about: Sequence[Json]) -> None:
     """Print what prune deletes."""
     for row in about:
-        _say(f"{row['name']}: {row['samples']} samples, {_megabytes(row['bytes'])}")
+        _say(f"{row['name']}: {row['samples']} samples, {size(row['bytes'])}")
     if not about:
         _say("nothing to delete: the registry describes all that the store holds")
 
@@ -195,10 +197,6 @@ def print_corrupted(about: Json) -> None:
     _say(f"Manifest: {about['manifest']}")
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
-
-
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -211,7 +209,10 @@ def _add(table: Table, *cells: object) -> None:
 
 
 def _print(table: Table) -> None:
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WHOLE  # what reads it wants a row in one line
+    console.print(table)
 
 
 def _say(text: str) -> None:

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, PositiveInt
 from torch import nn
-from torchvision.transforms import v2 as transforms
 
 from mercore import Encoder, Words
 from mercore.components import Encode
@@ -158,6 +157,8 @@ ODD_SHAPES = [(55, 55), (55, 110), (58, 58), (116, 100)]  # of which rounding lo
 def test_pictures_are_resized_as_torchvision_does(
     shape: tuple[int, int], shorter: int | None
 ) -> None:
+    from torchvision.transforms import v2 as transforms  # takes seconds
+
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
     size = shorter or 224
     bicubic = transforms.InterpolationMode.BICUBIC
@@ -171,6 +172,8 @@ def test_pictures_are_resized_as_torchvision_does(
 
 @pytest.mark.parametrize("shape", [(300, 400), (37, 91), (224, 224)])
 def test_pictures_are_stretched_as_torchvision_does(shape: tuple[int, int]) -> None:
+    from torchvision.transforms import v2 as transforms
+
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
     reference = transforms.Resize((224, 224), interpolation=transforms.InterpolationMode.BICUBIC)
     for picture, own in zip(pixels, stretched(pixels, 224), strict=True):

@@ -98,7 +98,7 @@ def corrupt(
             failed[sample.id] = _reason(result, sample)
     folder.finish(manifest, done, failed)
     copies = {id: done[id] for id in manifest.ids if id in done}
-    return Corrupted(folder, copies, new, failed, folder.stale(copies.values()))
+    return Corrupted(folder, copies, new, failed, folder.stale(manifest, copies.values()))
 
 
 def _component(name: str, options: Options | None) -> Preprocessor | None:

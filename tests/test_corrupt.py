@@ -228,6 +228,13 @@ def test_clips_of_an_earlier_run_are_told_from_those_of_this_one(folder: Path) -
     assert made("--split", "train", "--split", "test1")["stale"] == []
 
 
+def test_an_original_in_the_folder_is_not_taken_for_a_clip_of_an_earlier_run(folder: Path) -> None:
+    (folder / "noisy/audio").mkdir(parents=True)
+    (folder / "b.wav").rename(folder / "noisy/audio/original.wav")
+    (folder / "manifest.csv").write_text("id,split,audio\nb,test,noisy/audio/original.wav\n")
+    assert made()["stale"] == []
+
+
 def test_originals_are_never_replaced(folder: Path) -> None:
     result = mer("--noise", "musan", "--out", ".")
     assert result.exit_code == 1

@@ -1,5 +1,7 @@
-# `make demo` and `make test` set up what they need. PYTHON names the interpreter, 3.11 or newer.
+# `make demo` and `make test` set up what they need. PYTHON names the interpreter, 3.11 or newer;
+# WORKERS is how many processes run the tests, of up to 2.5 GB each.
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 CODE := mercore plugins tests examples benchmarks docs
 BENCHMARKS := encoders startup store status s3 extraction memory starter noise paraformer punctuation mossformer2 language_model training mertools kill
@@ -18,8 +20,9 @@ demo: setup
 	$(BIN)/mer run --registry registry.yaml --manifest examples/demo/manifest.csv \
 	  --store demo.zarr --out runs/demo
 
+# A file's tests stay together: fixtures of a module or a class are set up once.
 test: lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check $(CODE)

@@ -69,10 +69,7 @@ class CopyFolder:
         """Raise RunError where an original, or a manifest that is not ours, would be replaced."""
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path}: is a file; give a folder with --out")
-        originals = {os.path.realpath(manifest.path)}
-        for sample in manifest.samples:
-            given = (sample.media[column] for column in _SUFFIXES if column in sample.media)
-            originals.update(map(os.path.realpath, given))
+        originals = {os.path.realpath(manifest.path), *_originals(manifest)}
         for target in self._targets(manifest):
             if target in originals:
                 raise RunError(f"{target}: is an original; give another folder with --out")
@@ -105,6 +102,14 @@ class CopyFolder:
     def whole(self, copy: Copy) -> bool:
         """Return whether the files of a line are there."""
         return all((self.path / file).is_file() for file in copy.files.values())
+
+    def stale(self, manifest: Manifest, copies: Iterable[Copy]) -> list[str]:
+        """Return what earlier runs left, neither copies nor originals: relative paths, sorted."""
+        used = {file for copy in copies for file in copy.files.values()}
+        there = (path for column in _SUFFIXES for path in (self.path / column).glob("[!.]*"))
+        originals = set(_originals(manifest))
+        left = (path for path in there if os.path.realpath(path) not in originals)
+        return sorted({path.relative_to(self.path).as_posix() for path in left} - used)
 
     def place(self, file: str, write: Callable[[Path], None]) -> None:
         """Let `write` make the file under another name, then give it its own."""
@@ -148,6 +153,12 @@ class CopyFolder:
 
     def _write(self, path: Path, text: str) -> None:
         self.place(path.name, lambda partial: _write_text(partial, text))
+
+
+def _originals(manifest: Manifest) -> Iterator[str]:
+    for sample in manifest.samples:
+        given = (sample.media[column] for column in _SUFFIXES if column in sample.media)
+        yield from map(os.path.realpath, given)
 
 
 def _line(copy: Copy) -> str:

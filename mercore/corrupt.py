@@ -6,7 +6,7 @@ written. What is done and unchanged is not done again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,8 @@ class Corrupted:
     """The ids of those done in this run."""
     failed: Mapping[str, str]
     """Sample id to the reason; they are not in the new manifest."""
+    stale: Sequence[str]
+    """Clips of earlier runs that are not in the new manifest, relative to the folder."""
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -96,7 +98,7 @@ def corrupt(
             failed[sample.id] = _reason(result, sample)
     folder.finish(manifest, done, failed)
     copies = {id: done[id] for id in manifest.ids if id in done}
-    return Corrupted(folder, copies, new, failed)
+    return Corrupted(folder, copies, new, failed, folder.stale(manifest, copies.values()))
 
 
 def _component(name: str, options: Options | None) -> Preprocessor | None:

@@ -13,18 +13,17 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from mercore.media import Frames, Waveform
+from mercore.media import Frames, Waveform, as_int16
 
 _TICK = Fraction(1, 90_000)  # seconds: finer than any frame rate
 _QUALITY = {"crf": "18", "preset": "fast"}
 _BIT_RATE = 64_000  # bits a second
 _AT_ONCE = 1024  # audio samples, those of an AAC frame
-_FULL_SCALE = 32_767
 
 
 def write_wav(path: Path, audio: Waveform) -> None:
     """Write 16-bit mono WAV."""
-    whole = np.round(np.clip(audio.samples, -1.0, 1.0) * _FULL_SCALE).astype("<i2")
+    whole = as_int16(audio.samples).astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, audio.rate, 0, "NONE", ""))
         file.writeframes(whole.tobytes())

@@ -15,7 +15,7 @@ from mercore.mining import PseudoLabels
 from mercore.pipeline import Node, Pipeline
 from mercore.store import Entry
 
-BRANCH_REVISION = 1
+BRANCH_REVISION = 2
 """Raise it when a branch trained before is no longer what would be trained now."""
 
 
@@ -59,7 +59,8 @@ def branch_keys(
         name: fingerprint(
             common
             | {
-                "features": {feature: keys[feature] for feature in branch.features},
+                # In their order, in which a network draws its weights.
+                "features": [[feature, keys[feature]] for feature in branch.features],
                 "fusion": describe(branch.fusion),
             }
         )

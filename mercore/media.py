@@ -46,6 +46,9 @@ class Text:
     content: str
 
 
+FULL_SCALE = 32_767
+"""The 16-bit sample that stands for 1."""
+
 REVISION = 1
 """Raise it when decoding, resampling or pooling gives other numbers than before."""
 
@@ -76,3 +79,8 @@ class Words:
 
 
 Spec = Audio | Video | Words
+
+
+def as_int16(samples: FloatArray) -> NDArray[np.int16]:
+    """Return 16-bit samples; what is beyond [-1, 1] is clipped."""
+    return np.round(np.clip(samples, -1.0, 1.0) * FULL_SCALE).astype(np.int16)

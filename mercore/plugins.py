@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, TypeVar, get_args
 
 import pluggy
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from mercore import hookspecs
 from mercore.components import Component, Encoder, Ensemble, Fusion, Preprocessor
@@ -196,15 +196,37 @@ def _component_fields(component: type[Component]) -> dict[str, type[Component]]:
     return found
 
 
+def _options(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Return the names of the options of the model that lies at `path` in `model`."""
+    names = [part for part in path if part in model.model_fields]
+    if not names:
+        return list(model.model_fields)
+    below = list(_models(model.model_fields[str(names[0])].annotation))
+    rest = path[path.index(names[0]) + 1 :]
+    return [option for nested in below for option in _options(nested, rest)]
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    """Yield the models in an annotation, such as ``tuple[Band, ...] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
 def _option_mistakes(uses: str, component: type[Component], error: ValidationError) -> str:
     mistakes = []
+    wrong = [detail["loc"] for detail in error.errors()]
     for detail in error.errors():
+        *above, name = detail["loc"] or ("",)
         option = ".".join(map(str, detail["loc"]))
         message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "too_short" and any(loc[:-1] == detail["loc"] for loc in wrong):
+            continue  # what is wrong itself does not count as given
         if detail["type"] == "extra_forbidden":
-            known = list(component.model_fields)
+            known = _options(component, above)
             message = "unknown option" + (
-                did_you_mean(option, known) or f"; expected one of {', '.join(known) or 'none'}"
+                did_you_mean(str(name), known) or f"; expected one of {', '.join(known) or 'none'}"
             )
         mistakes.append(f"{'.'.join(filter(None, ('with', option)))}: {message}")
     return f"{uses}: {mistakes[0]}" if len(mistakes) == 1 else f"{uses}:{listed(mistakes)}"

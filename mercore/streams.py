@@ -14,9 +14,19 @@ from pydantic import JsonValue
 
 from mercore.components import Record
 from mercore.errors import InputError
-from mercore.media import Audio, Frames, Media, Spec, Text, Video, Waveform, Words
+from mercore.media import (
+    FULL_SCALE,
+    Audio,
+    Frames,
+    Media,
+    Spec,
+    Text,
+    Video,
+    Waveform,
+    Words,
+    as_int16,
+)
 
-_FULL_SCALE = 32767
 _TYPES: dict[type[Spec], type[Media]] = {Audio: Waveform, Video: Frames, Words: Text}
 
 
@@ -57,14 +67,13 @@ def _pack_audio(media: Waveform, spec: Spec) -> tuple[NDArray[Any], dict[str, Js
         raise InputError(f"returned audio at {media.rate} Hz, declared {spec.rate} Hz")
     if not np.isfinite(media.samples).all():
         raise InputError("returned audio with NaN or infinite samples")
-    clipped = np.clip(media.samples, -1.0, 1.0)
-    return np.round(clipped * _FULL_SCALE).astype(np.int16), {}
+    return as_int16(media.samples), {}
 
 
 def unpack(array: NDArray[Any], record: Record, spec: Spec) -> Media:
     """Return the medium that ``pack`` stored; `spec` is the one it was stored with."""
     if isinstance(spec, Audio):
-        return Waveform(array.astype(np.float32) / np.float32(_FULL_SCALE), spec.rate)
+        return Waveform(array.astype(np.float32) / np.float32(FULL_SCALE), spec.rate)
     if isinstance(spec, Video):
         return Frames(array, np.array(record["times"], dtype=np.float64))
     return Text(array.tobytes().decode())

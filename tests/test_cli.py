@@ -161,6 +161,15 @@ def test_failed_samples_end_with_status_3_and_are_predicted_with_zeros(folder: P
     assert [branch["filled"] for branch in report["branches"]] == [1, 1, 1]
 
 
+def test_a_table_that_is_read_by_a_program_has_each_row_in_one_line() -> None:
+    lines = mer("plugins").stdout.splitlines()
+    rows = mer_json("plugins")["components"]
+    for row, line in zip(rows, lines[1:], strict=False):
+        assert line.split()[:2] == [row["kind"], row["name"]]
+        assert line.rstrip().endswith(row["about"])
+    assert max(map(len, lines)) > 80
+
+
 def test_status_and_prune_tell_current_from_superseded(folder: Path) -> None:
     mer_json("extract")
     (folder / "registry.yaml").write_text(REGISTRY.replace("letters: 3", "letters: 4"))
@@ -172,7 +181,9 @@ def test_status_and_prune_tell_current_from_superseded(folder: Path) -> None:
     }
     (stale,) = about["superseded"]
     assert stale["name"].startswith("features/few@")
-    assert mer("prune", "--dry-run").exit_code == 0
+    shown = mer("prune", "--dry-run")
+    assert shown.exit_code == 0
+    assert f"{stale['bytes'] / 1e3:.1f} kB" in shown.stdout
     assert len(mer_json("status")["superseded"]) == 1
     assert mer("prune", "--yes").exit_code == 0
     assert mer_json("status")["superseded"] == []

@@ -41,7 +41,7 @@ def test_a_model_is_built_and_scores_text(folder: Path) -> None:
     result = mer("build", "corpus.txt", "--order", "2")
     assert result.exit_code == 0, result.output
     assert "5 sentences, 23 units, 0 unknown: 11 1-grams, 17 2-grams" in result.stdout
-    assert "Model: lm.arpa (" in result.stdout
+    assert f"Model: lm.arpa ({Path('lm.arpa').stat().st_size / 1e3:.1f} kB)" in result.stdout
     model = read_arpa(Path("lm.arpa"))
     assert model.order == 2
     assert "hello" in model
@@ -87,6 +87,18 @@ def test_text_comes_from_the_standard_input_too(folder: Path) -> None:
     result = mer("build", "-", given="\n")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: no sentence to build a language model from")
+
+
+def test_a_model_goes_to_the_standard_output_too(folder: Path) -> None:
+    assert mer("build", "corpus.txt").exit_code == 0
+    result = mer("build", "corpus.txt", "--out", "-")
+    assert result.exit_code == 0
+    assert result.stdout == Path("lm.arpa").read_text(encoding="utf-8")
+    assert "Warning" in result.stderr
+    assert not Path("-").exists()
+    result = mer("build", "corpus.txt", "--out", "-", "--json")
+    assert result.exit_code == 2
+    assert "--out - and --json both print; give the model a file" in result.stderr
 
 
 def test_a_pipe_is_read_like_a_file(folder: Path) -> None:

@@ -216,6 +216,25 @@ def test_voices_and_shares_are_options(folder: Path) -> None:
     assert mixed["clean"] > 5
 
 
+def test_clips_of_an_earlier_run_are_told_from_those_of_this_one(folder: Path) -> None:
+    assert made("--split", "test1")["stale"] == []
+    result = mer("--noise", "musan", "--out", "noisy", "--split", "train")
+    assert result.exit_code == 0
+    assert "Warning: noisy has clips of an earlier run that are not in its manifest any more: " in (
+        result.stderr
+    )
+    assert "audio/b.wav, video/a%2F1.mp4; delete them, or give each run its own" in result.stderr
+    assert made("--split", "train")["stale"] == ["audio/b.wav", "video/a%2F1.mp4"]
+    assert made("--split", "train", "--split", "test1")["stale"] == []
+
+
+def test_an_original_in_the_folder_is_not_taken_for_a_clip_of_an_earlier_run(folder: Path) -> None:
+    (folder / "noisy/audio").mkdir(parents=True)
+    (folder / "b.wav").rename(folder / "noisy/audio/original.wav")
+    (folder / "manifest.csv").write_text("id,split,audio\nb,test,noisy/audio/original.wav\n")
+    assert made()["stale"] == []
+
+
 def test_originals_are_never_replaced(folder: Path) -> None:
     result = mer("--noise", "musan", "--out", ".")
     assert result.exit_code == 1
@@ -241,10 +260,13 @@ def test_originals_are_never_replaced(folder: Path) -> None:
         ([], 2, "nothing to add; give --noise, --voices, --rooms or --blur"),
         (["--noise", "musan", "--mixture", "2-1"], 2, "'2-1': expected numbers with ':' between"),
         (["--noise", "musan", "--mixture", "1:1:1:1:1"], 2, "expected 4 numbers at most"),
-        (["--blur", "3"], 1, "with.factors"),
-        (["--noise", "musan", "--snr", "9", "5"], 1, "expected the lower limit first"),
-        (["--noise", "gone"], 1, "with.noise: nothing at 'gone'; expected a folder"),
-        (["--noise", "musan", "--rooms", "simulated"], 1, "rooms: never used; give voices"),
+        (["--blur", "3"], 1, "Error: --blur: Input should be 1, 2, 4 or 8\n"),
+        (["--noise", "musan", "--snr", "9", "5"], 1, "Error: --snr: expected the lower limit"),
+        (["--voices", "musan", "--voices-snr", "9", "5"], 1, "Error: --voices-snr: expected the"),
+        (["--noise", "gone"], 1, "Error: --noise: nothing at 'gone'; expected a folder"),
+        (["--noise", "musan", "--rooms", "simulated"], 1, "Error: --rooms: never used; give voic"),
+        (["--noise", "musan", "--mixture", "1:1:1"], 1, "Error: --mixture: voices has a share; gi"),
+        (["--noise", "musan", "--mixture=-1:1"], 1, "Error: --mixture: clean: Input should be gr"),
         (["--noise", "musan", "--split", "tst1"], 1, "in split 'tst1'; did you mean 'test1'?"),
         (["--noise", "musan", "--manifest", "gone.csv"], 1, "cannot read the manifest gone.csv"),
     ],

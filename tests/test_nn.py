@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -9,7 +10,6 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, PositiveInt
 from torch import nn
-from torchvision.transforms import v2 as transforms
 
 from mercore import Encoder, Words
 from mercore.components import Encode
@@ -23,6 +23,7 @@ from mercore.nn import (
     dtype_of,
     moved,
     normalised,
+    onnx_session,
     parsed,
     read_json,
     resized,
@@ -156,6 +157,8 @@ ODD_SHAPES = [(55, 55), (55, 110), (58, 58), (116, 100)]  # of which rounding lo
 def test_pictures_are_resized_as_torchvision_does(
     shape: tuple[int, int], shorter: int | None
 ) -> None:
+    from torchvision.transforms import v2 as transforms  # takes seconds
+
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
     size = shorter or 224
     bicubic = transforms.InterpolationMode.BICUBIC
@@ -169,6 +172,8 @@ def test_pictures_are_resized_as_torchvision_does(
 
 @pytest.mark.parametrize("shape", [(300, 400), (37, 91), (224, 224)])
 def test_pictures_are_stretched_as_torchvision_does(shape: tuple[int, int]) -> None:
+    from torchvision.transforms import v2 as transforms
+
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
     reference = transforms.Resize((224, 224), interpolation=transforms.InterpolationMode.BICUBIC)
     for picture, own in zip(pixels, stretched(pixels, 224), strict=True):
@@ -260,3 +265,17 @@ def test_an_export_that_differs_is_refused_and_not_kept(cache: Path) -> None:
 def test_a_device_that_the_runtime_does_not_have_is_refused() -> None:
     with pytest.raises(RunError, match=r"onnxruntime does not run on 'cuda'.*onnxruntime-gpu"):
         OnnxModel(Toy(), Product, EXAMPLES, AXES, device="cuda")
+
+
+def test_a_session_is_of_a_file_that_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"model\.onnx: cannot be read: .*; fetch it again"):
+        onnx_session(tmp_path / "model.onnx", "cpu")
+
+
+def test_a_runtime_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RunError, match="needs onnxruntime, which is not installed; run `pip"):
+        onnx_session(tmp_path / "model.onnx", "cpu")

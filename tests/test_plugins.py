@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import Distribution, EntryPoint, PathDistribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,60 @@ def test_all_wrong_options_are_reported_at_once() -> None:
         Plugins([TOYS]).build(Encoder, "letters", {"leters": 1, "letters": "x"})
     assert "with.leters: unknown option; did you mean 'letters'?" in str(caught.value)
     assert "with.letters: Input should be a valid integer" in str(caught.value)
+
+
+NESTED = """\
+from typing import ClassVar, Literal
+from pydantic import BaseModel, ConfigDict, Field
+from mercore import Preprocessor, Words, hookimpl
+
+class Band(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    low: float = 0.0
+    high: float = 1.0
+
+class Bands(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    width: float = 1.0
+    more: tuple[Band, ...] = ()
+
+class Filter(Preprocessor):
+    name = "filter"
+    inputs: ClassVar = {"text": Words()}
+    output = Words()
+    bands: Bands | None = None
+    factors: tuple[Literal[1, 2], ...] = Field(default=(1,), min_length=1)
+
+    def load(self, device, dtype):
+        raise NotImplementedError
+
+@hookimpl
+def preprocessors():
+    return [Filter]
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"bands": {"widht": 2}}, "with.bands.widht: unknown option; did you mean 'width'?"),
+        (
+            {"bands": {"more": [{}, {"hihg": 2}]}},
+            "with.bands.more.1.hihg: unknown option; did you mean 'high'?",
+        ),
+        ({"bands": {"x": 2}}, "with.bands.x: unknown option; expected one of width, more"),
+        ({"factors": [3]}, "with.factors.0: Input should be 1 or 2"),
+        ({"factors": []}, "with.factors: Tuple should have at least 1 item"),
+    ],
+)
+def test_a_mistake_in_a_nested_option_is_one_mistake_and_says_what_there_is(
+    folder: Path, options: dict[str, Any], said: str
+) -> None:
+    plugins = Plugins([install(folder, "acme-filter", NESTED)])
+    with pytest.raises(RegistryError) as caught:
+        plugins.build(Preprocessor, "filter", options)
+    assert str(caught.value).startswith(f"filter: {said}")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_plugin_that_fails_to_import_is_set_aside_and_named_when_it_is_missed(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from click.testing import CliRunner
 from scipy.io import wavfile
 
 from mercore.cli import main
-from mercore.media import FloatArray, Text, Waveform, Words
+from mercore.media import FloatArray, Text, Waveform, Words, as_int16
 from mercore.plugins import Plugins
 from mercore.registry import Registry
 from mercore.resolve import resolve
@@ -50,10 +49,6 @@ def voice(seconds: float, rate: int) -> FloatArray:
     buzz = sum(np.sin(k * pitch) / k for k in range(1, 12))
     sound = 0.2 * buzz * (0.5 + 0.5 * np.sin(2 * np.pi * 4 * time))
     return (sound + 0.01 * np.random.default_rng(0).normal(size=len(time))).astype(np.float32)
-
-
-def as_int16(sound: FloatArray) -> Any:
-    return np.round(np.clip(sound, -1, 1) * 32767).astype(np.int16)
 
 
 def write_recordings(folder: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from mercore.cli.main import SOME_FAILED, print_json
 from mercore.cli.options import JSON, with_options
+from mercore.errors import RegistryError
 
 _CONDITIONS = ("clean", "noise", "voices", "rooms")
 
@@ -88,14 +91,38 @@ def corrupt(
     from mercore.corrupt import read_manifest
 
     samples = read_manifest(manifest)
-    with Bars() as bars:
-        done = write_copies(
-            samples, out, noise=noise, blur=blur, splits=splits, threads=threads, watch=bars
-        )
+    try:
+        with Bars() as bars:
+            done = write_copies(
+                samples, out, noise=noise, blur=blur, splits=splits, threads=threads, watch=bars
+            )
+    except RegistryError as error:
+        raise RegistryError(_in_options(str(error))) from error
     about = show.corrupted(done)
     print_json(about) if as_json else tables.print_corrupted(about)
+    if done.stale:
+        click.echo(_stale(out, done.stale), err=True)
     if done.failed:
         sys.exit(SOME_FAILED)
+
+
+def _in_options(message: str) -> str:
+    """Return what a component says about ``with.NAME`` as about the option it was given by."""
+
+    def option(found: re.Match[str]) -> str:
+        name = "blur" if found["name"] == "factors" else found["name"].replace("_", "-")
+        part = "" if found["part"].isdecimal() else found["part"]
+        return f"--{name}: " + (part and f"{part}: ")
+
+    return re.sub(r"(\w+: )?with(\.|: )(?P<name>\w+)\.?(?P<part>\w*): ", option, message)
+
+
+def _stale(out: str, files: Sequence[str]) -> str:
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return (
+        f"Warning: {out} has clips of an earlier run that are not in its manifest any more: "
+        f"{', '.join(files[:3])}{more}; delete them, or give each run its own --out"
+    )
 
 
 def _blur(what: dict[str, Any]) -> dict[str, Any] | None:

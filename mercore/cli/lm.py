@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mercore.cli.main import print_json
+from mercore.cli.main import print_json, size
 from mercore.cli.options import JSON
 
 if TYPE_CHECKING:
     from mercore.ngrams import TextScore, Trained, Units
     from mercore.watch import Watch
+
+_STREAM = "-"
 
 
 @click.group()
@@ -29,9 +31,9 @@ def lm() -> None:
 @click.option(
     "--out",
     default="lm.arpa",
-    type=click.Path(dir_okay=False),
+    type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="The model; .gz compresses it.",
+    help="The model; .gz compresses it, - is the standard output.",
 )
 @click.option("--order", default=3, type=click.IntRange(1, 5), help="Units an n-gram has at most.")
 @click.option(
@@ -74,15 +76,20 @@ def build(
 
     if units == "tokens" and not tokens:
         raise click.UsageError("--units tokens needs --tokens FILE")
-    if Path(out).resolve() in [Path(corpus).resolve() for corpus in corpora]:
+    if out == _STREAM and as_json:
+        raise click.UsageError("--out - and --json both print; give the model a file")
+    if out != _STREAM and Path(out).resolve() in [Path(corpus).resolve() for corpus in corpora]:
         raise click.UsageError(f"--out {out} is a corpus; give the model another name")
     with Bars() as bars:
         known = dict.fromkeys(ngrams.read_tokens(Path(tokens)) if tokens else ())
         text = _sentences(corpora, units, known, bars)
         trained = ngrams.build(text, order=order, vocabulary=known, prune=prune, watch=bars)
-        path = ngrams.write_arpa(trained, Path(out))
+    path = None if out == _STREAM else ngrams.write_arpa(trained, Path(out))
     for warning in trained.warnings:
         click.echo(f"Warning: {warning}", err=True)
+    if path is None:
+        click.echo(ngrams.arpa(trained).encode(), nl=False)
+        return
     about = _built(trained, str(path), path.stat().st_size)
     print_json(about) if as_json else _print_built(about)
 
@@ -147,7 +154,7 @@ def _built(trained: Trained, path: str, size: int) -> dict[str, Any]:
 def _print_built(about: dict[str, Any]) -> None:
     ngrams = (f"{count} {order}-grams" for order, count in enumerate(about["ngrams"], start=1))
     click.echo(f"{_text(about)}: {', '.join(ngrams)}")
-    click.echo(f"Model: {about['model']} ({about['bytes'] / 1e6:.1f} MB)")
+    click.echo(f"Model: {about['model']} ({size(about['bytes'])})")
 
 
 def _scored(result: TextScore, path: str, order: int) -> dict[str, Any]:

@@ -63,6 +63,11 @@ def open_project(options: dict[str, Any], watch: Any = None, *, create: bool = F
     return Project.open(**files, machine=Machine(**options), watch=watch, create=create)
 
 
+def size(count: int) -> str:
+    """Return a number of bytes for people: kB below a MB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
 def print_json(value: object) -> None:
     """Print the value as JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))

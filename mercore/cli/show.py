@@ -220,4 +220,5 @@ def corrupted(done: Corrupted) -> Json:
         "blur": dict(sorted(blurs.items())),
         "failed": len(done.failed),
         "failures": reasons(dict(done.failed)),
+        "stale": list(done.stale),
     }

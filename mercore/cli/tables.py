@@ -14,11 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from mercore.cli import grids
+from mercore.cli.main import size
 from mercore.cli.show import Json
 from mercore.markup import Grid
 
 _REASONS = 5
 _SYNTHETIC = "Synthetic data: these numbers show that the pipeline learns, nothing else."
+_WHOLE = 10_000  # columns: none of our rows is longer
 
 
 def print_checked(about: Json) -> None:
@@ -97,7 +99,7 @@ def print_stored(about: Json) -> None:
     for row in about["current"]:
         print_reasons(row["name"], row["failures"])
     for row in about["superseded"]:
-        _say(f"superseded: {row['name']}, {row['samples']} samples, {_megabytes(row['bytes'])}")
+        _say(f"superseded: {row['name']}, {row['samples']} samples, {size(row['bytes'])}")
 
 
 def print_samples(about: Sequence[Json]) -> None:
@@ -116,7 +118,7 @@ def _plain(value: JsonValue) -> str:
 def print_stale(about: Sequence[Json]) -> None:
     """Print what prune deletes."""
     for row in about:
-        _say(f"{row['name']}: {row['samples']} samples, {_megabytes(row['bytes'])}")
+        _say(f"{row['name']}: {row['samples']} samples, {size(row['bytes'])}")
     if not about:
         _say("nothing to delete: the registry describes all that the store holds")
 
@@ -208,10 +210,6 @@ def print_corrupted(about: Json) -> None:
     _say(f"Manifest: {about['manifest']}")
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
-
-
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -234,7 +232,10 @@ def _add(table: Table, *cells: object) -> None:
 
 
 def _print(table: Table) -> None:
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WHOLE  # what reads it wants a row in one line
+    console.print(table)
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ from mercore.ngrams._kneser_ney import FALLBACK, Trained, build
 from mercore.ngrams._model import UNKNOWN_FLOOR, BackoffModel, State
 from mercore.ngrams._read import read_arpa
 from mercore.ngrams._score import TextScore, score_text
-from mercore.ngrams._write import write_arpa
+from mercore.ngrams._write import arpa, write_arpa
 
 __all__ = [
     "FALLBACK",
@@ -22,6 +22,7 @@ __all__ = [
     "TextScore",
     "Trained",
     "Units",
+    "arpa",
     "build",
     "cut",
     "read_arpa",

@@ -15,6 +15,11 @@ _NEVER = -99.0
 """The log10 probability that the format gives to what is never predicted: ``<s>``."""
 
 
+def arpa(model: Trained) -> str:
+    """Return the ARPA file of the model."""
+    return "".join(f"{line}\n" for line in _file(model))
+
+
 def write_arpa(model: Trained, path: Path) -> Path:
     """Write the model as an ARPA file, whole or not at all; return the path.
 
@@ -22,7 +27,7 @@ def write_arpa(model: Trained, path: Path) -> Path:
     """
     from mercore.folder import replace
 
-    content = "".join(f"{line}\n" for line in _file(model)).encode()
+    content = arpa(model).encode()
     return replace(path, gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
 
 

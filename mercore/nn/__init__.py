@@ -18,7 +18,7 @@ from mercore.nn._network import (
     linear_parameters,
     split_missing,
 )
-from mercore.nn._onnx import OnnxModel
+from mercore.nn._onnx import OnnxModel, onnx_session
 from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
 from mercore.nn._prediction import load_network
 
@@ -43,6 +43,7 @@ __all__ = [
     "load_network",
     "moved",
     "normalised",
+    "onnx_session",
     "parsed",
     "read_json",
     "resized",

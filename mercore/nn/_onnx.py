@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -20,15 +19,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mercore.components import Component, Record
-from mercore.errors import RunError
+from mercore.errors import CheckpointError, RunError
 from mercore.fingerprints import describe
 from mercore.media import FloatArray
+from mercore.packages import needed
 
 TOLERANCE: Final = 1e-3
 """The largest difference from torch, as a share of the largest value."""
 _OPSET = 17
 _REVISION = 2  # raise it when another file is exported from the same module
 _MODEL, _CHECK = "model.onnx", "check.json"
+_BACKEND = "`backend: onnx`"
+_INSTALL = "run `pip install onnx onnxruntime` (for a GPU onnxruntime-gpu)"
 
 Example = Sequence[torch.Tensor]
 Axes = Mapping[str, Mapping[int, str]]
@@ -69,7 +71,7 @@ class OnnxModel:
             _publish(folder, build(), examples, inputs, int8)
         self.error = float(json.loads((folder / _CHECK).read_text())["error"])
         self.record = {"int8_error": self.error} if int8 else {}
-        self._session = _session(folder / _MODEL, device)
+        self._session = onnx_session(folder / _MODEL, device)
 
     def __call__(self, *arrays: NDArray[Any]) -> FloatArray:
         """Return the output for inputs in the order of their names."""
@@ -120,7 +122,7 @@ def _output(module: nn.Module, example: Example) -> FloatArray:
 
 
 def _export(module: nn.Module, example: Example, inputs: Axes, file: Path) -> None:
-    _installed("onnx")
+    needed("onnx", _BACKEND, _INSTALL)
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter by tracing is deprecated; the other takes ten times as long.
         warnings.simplefilter("ignore")
@@ -140,7 +142,7 @@ def _error(
     file: Path, expected: Sequence[FloatArray], examples: Sequence[Example], names: Sequence[str]
 ) -> float:
     """Return the largest difference of the file's outputs from those expected, relative."""
-    session = _session(file, "cpu")
+    session = onnx_session(file, "cpu")
     worst = 0.0
     for want, example in zip(expected, examples, strict=True):
         given = {name: tensor.numpy() for name, tensor in zip(names, example, strict=True)}
@@ -151,7 +153,7 @@ def _error(
 
 def _quantise(file: Path) -> None:
     """Replace the weights of the matrix products by 8-bit numbers."""
-    _installed("onnxruntime")
+    needed("onnxruntime", _BACKEND, _INSTALL)
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -170,9 +172,13 @@ def _quantise(file: Path) -> None:
     ready.unlink()
 
 
-def _session(file: Path, device: str) -> Any:
-    """Return the session, on `device` in truth: ONNX Runtime falls back to the CPU silently."""
-    runtime = _installed("onnxruntime")
+def onnx_session(file: Path, device: str) -> Any:
+    """Return the ONNX Runtime session of a file, on `device`, with torch's number of threads.
+
+    On `device` in truth: ONNX Runtime falls back to the CPU silently. Raises RunError where it is
+    not installed or does not run there, CheckpointError for a file it cannot read.
+    """
+    runtime = needed("onnxruntime", _BACKEND, _INSTALL)
     place = torch.device(device)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -180,23 +186,18 @@ def _session(file: Path, device: str) -> Any:
     provider = "CUDAExecutionProvider" if place.type == "cuda" else "CPUExecutionProvider"
     settings = {"device_id": place.index or 0} if place.type == "cuda" else {}
     available = runtime.get_available_providers()
-    used = []
+    session = None
     if provider in available:
-        session = runtime.InferenceSession(file, options, providers=[(provider, settings)])
-        used = session.get_providers()
-    if provider not in used[:1]:
+        try:
+            session = runtime.InferenceSession(file, options, providers=[(provider, settings)])
+        except Exception as error:  # its errors have no base of their own
+            raise CheckpointError(
+                f"{file}: cannot be read: {error}; fetch it again, or delete its folder if that "
+                "is in the cache"
+            ) from error
+    if session is None or session.get_providers()[0] != provider:
         raise RunError(
             f"onnxruntime does not run on {device!r}: it has {', '.join(available)}; for a GPU "
             "install onnxruntime-gpu in place of onnxruntime, with the CUDA libraries it asks for"
         )
     return session
-
-
-def _installed(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise RunError(
-            f"`backend: onnx` needs {package}, which is not installed; run `pip install onnx "
-            "onnxruntime` (for a GPU onnxruntime-gpu)"
-        ) from error

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
 Array = NDArray[np.float64]
 
@@ -88,6 +87,8 @@ def _norm(row: Array, weight: Array) -> Array:
 
 def bloom_slopes(heads: int) -> list[float]:
     """Return ALiBi's slopes as transformers computes them for Bloom."""
+    from transformers.models.bloom.modeling_bloom import build_alibi_tensor  # takes seconds
+
     ones = torch.ones(1, 2)  # position 1 times the slope
     bias = build_alibi_tensor(ones, heads, torch.float32)
     return [float(value) for value in bias[:, 0, 1]]

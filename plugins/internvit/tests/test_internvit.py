@@ -12,10 +12,7 @@ import tiny_internvit as tiny
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from timm.layers.pos_embed import resample_abs_pos_embed
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
-from torchvision.transforms import v2 as transforms
 
 from mercore.errors import InputError, RegistryError
 from mercore.media import FloatArray, Frames
@@ -23,7 +20,6 @@ from mercore.testing import EncoderTests
 from mercore_internvit import InternViT
 from mercore_internvit._model import InternViTModel
 
-BICUBIC = transforms.InterpolationMode.BICUBIC
 MEAN, STD = tiny.PREPROCESSOR["image_mean"], tiny.PREPROCESSOR["image_std"]
 
 
@@ -56,9 +52,12 @@ def prepared(
     std: list[float] = STD,
 ) -> torch.Tensor:
     """Return the pictures as torchvision prepares them."""
-    shape: list[transforms.Transform] = [transforms.Resize((size, size), interpolation=BICUBIC)]
+    from torchvision.transforms import v2 as transforms  # takes seconds
+
+    bicubic = transforms.InterpolationMode.BICUBIC
+    shape: list[transforms.Transform] = [transforms.Resize((size, size), interpolation=bicubic)]
     if not square:
-        shape = [transforms.Resize(size, interpolation=BICUBIC), transforms.CenterCrop(size)]
+        shape = [transforms.Resize(size, interpolation=bicubic), transforms.CenterCrop(size)]
     pipeline = transforms.Compose([*shape, transforms.PILToTensor()])
     pictures = torch.stack([pipeline(Image.fromarray(picture)) for picture in frames.pixels])
     centre, spread = (torch.tensor(x, dtype=torch.float64)[:, None, None] for x in (mean, std))
@@ -179,6 +178,8 @@ def test_the_norms_of_the_projector_have_its_own_eps() -> None:
 def test_the_300m_tower_gives_what_timm_gives(
     layout: tiny.Layout, pool: Literal["cls", "mean"]
 ) -> None:
+    from timm.models.vision_transformer import VisionTransformer
+
     reference = VisionTransformer(  # as vit_intern300m_patch14_448, smaller
         img_size=42,
         patch_size=14,
@@ -213,6 +214,8 @@ def test_norms_of_q_and_k_take_the_eps_of_the_config(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [28, 84])
 def test_another_picture_size_resizes_the_positions(size: int) -> None:
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
     own = tiny.vision()
     side = size // 14
     own["embeddings.position_embedding"] = resample_abs_pos_embed(  # timm's

@@ -101,16 +101,16 @@ class AddNoise(Preprocessor):
         missing = [name for name in self._lacking() if getattr(self.mixture, name)]
         if missing and self.mixture != PAPER:
             raise ValueError(
-                f"mixture: {missing[0]} has a share; give its folder, {missing[0]}: ..."
+                f"mixture: {missing[0]} has a share; give the folder {missing[0]} as well"
             )
         if self.mixture == PAPER and self.noise is None and self.voices is None:
             raise ValueError(
-                "nothing to add; give noise, voices, or rooms with mixture: {rooms: 1}"
+                "nothing to add; give noise, voices, or rooms and a mixture with rooms"
             )
         if not sum(self.shares().values()):
             raise ValueError("mixture: every share is 0; give at least one condition a share")
         if self.rooms and not {"voices", "rooms"} & self.shares().keys():
-            raise ValueError("rooms: never used; give voices, or mixture: {rooms: 1}")
+            raise ValueError("rooms: never used; give voices, or a mixture with rooms")
         return self
 
     def _lacking(self) -> list[str]:

@@ -335,7 +335,7 @@ def test_audio_that_cannot_be_used_is_refused(folder: Path) -> None:
         ({}, "nothing to add; give noise, voices, or rooms"),
         ({"rooms": "simulated"}, "nothing to add"),
         ({"noise": "n", "rooms": "simulated"}, "rooms: never used; give voices"),
-        ({"noise": "n", "mixture": {"voices": 1}}, "voices has a share; give its folder"),
+        ({"noise": "n", "mixture": {"voices": 1}}, "voices has a share; give the folder"),
         ({"noise": "n", "mixture": {}}, "every share is 0"),
         ({"noise": "n", "mixture": {"voice": 1}}, "mixture.voice"),
         ({"noise": "n", "snr": [12, 5]}, "expected the lower limit first"),

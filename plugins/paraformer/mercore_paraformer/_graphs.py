@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from mercore.errors import CheckpointError, RunError
+from mercore.errors import CheckpointError
 from mercore.ngrams import read_arpa
+from mercore.packages import needed
 from mercore_paraformer._language import format_of
 from mercore_paraformer.decoding import WORDS
 
@@ -68,7 +68,7 @@ def _compiled(path: Path, tokens: Sequence[str]) -> Graph:
         (folder / WORDS).write_text("".join(lines), encoding="utf-8")
         plain = str(_plain(path, folder))
         with _quiet():
-            installed("kaldilm").arpa2fst(
+            kaldi("kaldilm").arpa2fst(
                 plain,
                 str(folder / "G.fst"),
                 disambig_symbol=_BACKOFF,
@@ -118,7 +118,7 @@ def _words_graph(fst: Any, words: Mapping[str, int], tokens: Sequence[str], path
 
 def _loosen(fst: Any, backoff: int | None, silent: int) -> None:
     """Let back-off arcs read nothing, and each state a position without a token."""
-    kaldifst = installed("kaldifst")
+    kaldifst = kaldi("kaldifst")
     for state in range(fst.num_states):
         arcs = list(kaldifst.ArcIterator(fst, state))
         labels = [arc.ilabel for arc in arcs]
@@ -132,7 +132,7 @@ def _loosen(fst: Any, backoff: int | None, silent: int) -> None:
 
 
 def _read(path: Path) -> Any:
-    fst = installed("kaldifst").StdVectorFst.read(str(path))
+    fst = kaldi("kaldifst").StdVectorFst.read(str(path))
     if fst is None or not fst.num_states:
         raise CheckpointError(f"{path}: is no OpenFst vector graph; compile or fetch it again")
     return fst
@@ -155,12 +155,7 @@ def _words_in(path: Path) -> dict[str, int]:
     return found
 
 
-def installed(package: str) -> Any:
+def kaldi(package: str) -> Any:
     """Return the module; raises RunError that says how to install it."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise RunError(
-            f"`decode: wfst` needs {package}, which is not installed; run `pip install "
-            "'mercore-paraformer[wfst]'`, or use `decode: beam`"
-        ) from error
+    cure = "run `pip install 'mercore-paraformer[wfst]'`, or use `decode: beam`"
+    return needed(package, "`decode: wfst`", cure)

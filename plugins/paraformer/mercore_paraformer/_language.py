@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from mercore.errors import CheckpointError, RunError
+from mercore.errors import CheckpointError
 from mercore.ngrams import read_arpa
+from mercore.packages import needed
 
 Format = Literal["arpa", "kenlm", "fst"]
 
 _KENLM: Final = b"mmap lm http://kheafield.com/code"
 _FST: Final = b"\xd6\xfd\xb2\x7e"
 _NATURAL: Final = math.log(10)
+_COMPILED: Final = (
+    "run `pip install kenlm` (it is compiled, for minutes), or give the ARPA file it was made from"
+)
 
 
 class LanguageModel(Protocol):
@@ -84,7 +87,7 @@ class KenLM:
     """A model in KenLM's binary format, as its ``build_binary`` writes it."""
 
     def __init__(self, path: Path) -> None:
-        self._kenlm = _installed_kenlm(path)
+        self._kenlm = needed("kenlm", f"{path}: KenLM's binary format", _COMPILED)
         try:
             self._model = self._kenlm.Model(str(path))
         except (OSError, RuntimeError) as error:
@@ -109,13 +112,3 @@ class KenLM:
     def end(self, state: Hashable) -> float:
         """Return the log-probability of ``</s>`` after `state`."""
         return self.score(state, "</s>")[0]
-
-
-def _installed_kenlm(path: Path) -> Any:
-    try:
-        return importlib.import_module("kenlm")
-    except ImportError as error:
-        raise RunError(
-            f"{path}: KenLM's binary format needs kenlm, which is not installed; run `pip install "
-            "kenlm` (it is compiled, for minutes), or give the ARPA file it was made from"
-        ) from error

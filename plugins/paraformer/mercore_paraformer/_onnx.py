@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from mercore.errors import CheckpointError, RunError
+from mercore.errors import CheckpointError
 from mercore.media import FloatArray
+from mercore.nn import onnx_session
 
 INPUTS = ("speech", "speech_lengths")
 OUTPUTS = ("logits", "token_num")
@@ -26,7 +27,7 @@ class OnnxNetwork:
 
     def __init__(self, file: Path, device: str) -> None:
         self._file = file
-        self._session = _session(file, device)
+        self._session = onnx_session(file, device)
         found = tuple(given.name for given in self._session.get_inputs())
         outputs = [given.name for given in self._session.get_outputs()]
         if set(found) != set(INPUTS) or not set(OUTPUTS) <= set(outputs):
@@ -50,31 +51,3 @@ class OnnxNetwork:
         # Some exports end before the softmax; a second one changes nothing.
         scores = torch.from_numpy(logits).log_softmax(-1).numpy()
         return [own[: int(count)] for own, count in zip(scores, counts, strict=True)]
-
-
-def _session(file: Path, device: str) -> Any:
-    """Return the session, on `device` in truth: ONNX Runtime falls back to the CPU silently."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise RunError(
-            "`backend: onnx` needs onnxruntime, which is not installed; run "
-            '`pip install "mercore-paraformer[onnx]"`'
-        ) from error
-    place = torch.device(device)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    wanted = "CUDAExecutionProvider" if place.type == "cuda" else "CPUExecutionProvider"
-    if wanted not in onnxruntime.get_available_providers():
-        raise RunError(
-            f"onnxruntime does not run on {device!r}; install onnxruntime-gpu, or use cpu"
-        )
-    settings = {"device_id": place.index or 0} if place.type == "cuda" else {}
-    try:
-        session = onnxruntime.InferenceSession(file, options, providers=[(wanted, settings)])
-    except Exception as error:  # its errors have no base of their own
-        raise CheckpointError(f"{file}: cannot be read: {error}; fetch the file again") from error
-    if session.get_providers()[:1] != [wanted]:
-        raise RunError(f"onnxruntime does not run on {device!r}: its CUDA libraries are missing")
-    return session

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mercore.errors import InputError
 from mercore_paraformer._beam import SILENT
-from mercore_paraformer._graphs import Graph, graph_of, installed
+from mercore_paraformer._graphs import Graph, graph_of, kaldi
 from mercore_paraformer.decoding import Decoding
 from mercore_paraformer.hypotheses import Hypothesis
 
@@ -34,8 +34,8 @@ class GraphSearch:
         self, options: Decoding, path: Path, tokens: Sequence[str], special: Collection[int]
     ) -> None:
         self._weight, self._bonus = options.lm_weight, options.length_bonus
-        self._decoders = installed("kaldi_decoder")
-        self._kaldifst = installed("kaldifst")
+        self._decoders = kaldi("kaldi_decoder")
+        self._kaldifst = kaldi("kaldifst")
         self._graph = graph_of(path, tokens)
         self._labels = Labels(self._graph, tokens, special)
         self._path = path

@@ -10,7 +10,6 @@ import numpy as np
 import tiny_vit_mae as tiny
 import torch
 from safetensors.torch import save_file
-from torchvision import transforms
 
 from mercore.media import FloatArray, Frames
 from mercore.nn import IMAGENET_MEAN, IMAGENET_STD
@@ -33,6 +32,8 @@ def encode(checkpoint: Path | str, media: Frames, dtype: str = "float32", **opti
 
 def prepared(media: Frames, shorter: int = 224) -> torch.Tensor:
     """Return the pictures as torchvision prepares them with Pillow."""
+    from torchvision import transforms  # takes seconds
+
     bicubic = transforms.InterpolationMode.BICUBIC
     steps = [
         transforms.ToPILImage(),

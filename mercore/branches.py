@@ -103,13 +103,14 @@ def train(
     device: str,
     seed: int,
     pseudo: IntArray | None = None,
+    start: Sequence[Weights] | None = None,
 ) -> Trained:
     """Return the branch cross-validated: one fit a fold, each fold validated on its own part.
 
     Samples that lack a feature are not trained on, and are predicted with its mean over the fold's
     training samples in its place, unless the fusion leaves it out itself. `pseudo` is
     ``(samples,)``: labels of further samples, -1 for none, which every fold is trained on and none
-    is validated on.
+    is validated on. `start` are weights that the folds go on from.
     """
     began = time.perf_counter()
     complete = data.complete(branch.features)
@@ -123,6 +124,7 @@ def train(
             _some(branch, ((folds >= 0) & (folds != number) | mined) & usable),
             np.flatnonzero((folds == number) & usable),
             seed + number,
+            start[number] if start else None,
         )
         for number in range(count)
     ]

@@ -75,6 +75,8 @@ class Part:
     valid: IntArray
     """The samples to choose the best state on, as indices; may be none."""
     seed: int
+    start: Weights | None = None
+    """Weights to go on from, of an earlier fit on fewer samples; only for ``Fusion.resumes``."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,9 @@ Space = Mapping[str, Range | tuple[JsonValue, ...]]
 
 class Fusion(Component):
     """Learns class probabilities from a combination of features."""
+
+    resumes: ClassVar[bool] = False
+    """Whether ``fit_all`` goes on from ``Part.start``."""
 
     @property
     def most_frames(self) -> int | None:

@@ -68,13 +68,19 @@ def branch_keys(
     }
 
 
-def mined_keys(keys: Mapping[str, str], pseudo: PseudoLabels, ids: Sequence[str]) -> dict[str, str]:
-    """Return a hash of all that decides each branch of a round of mining, from those without it."""
+def mined_keys(
+    keys: Mapping[str, str], pseudo: PseudoLabels, ids: Sequence[str], warm: int | None
+) -> dict[str, str]:
+    """Return a hash of all that decides each branch of a round of mining.
+
+    `keys` are those of the round before where it goes on from them for `warm` epochs, else those
+    of the branches without pseudo-labels.
+    """
     shares: dict[str, list[JsonValue]] = {name: [] for name in keys}
     names = list(keys)
     for row in np.flatnonzero(pseudo.learners >= 0).tolist():
         shares[names[pseudo.learners[row]]].append([ids[row], int(pseudo.labels[row])])
-    return {name: fingerprint([key, shares[name]]) for name, key in keys.items()}
+    return {name: fingerprint([key, shares[name], warm]) for name, key in keys.items()}
 
 
 def _samples_key(samples: Sequence[Sample]) -> str:

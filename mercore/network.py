@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,8 @@ class NetworkFusion(Fusion):
     lower loss decides between equal ones. Neither the global random state nor the thread settings
     of torch are touched. Adam: Kingma and Ba, ICLR 2015, arXiv:1412.6980.
     """
+
+    resumes: ClassVar[bool] = True
 
     dropout: float = Field(
         default=0.3, ge=0, lt=1, description="Share of a layer's inputs set to 0 in training."

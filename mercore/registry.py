@@ -99,6 +99,12 @@ class Mining(_Section):
         ge=1,
         description="Accept no more samples of a class in a round, the most confident first.",
     )
+    warm: int | None = Field(
+        default=None,
+        ge=1,
+        description="Go on from the weights of the round before, for so many epochs; else every "
+        "round begins anew.",
+    )
 
 
 def _sum(value: object) -> object:

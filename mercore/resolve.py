@@ -48,6 +48,7 @@ class _Resolver:
             for name, part in encoders.items()
         }
         branches = {name: self._branch(name, use) for name, use in self.content.branches.items()}
+        self._check_warm(branches)
         ensemble = self._build(("ensemble",), self.content.ensemble, Ensemble)
         order = self._order(wiring)
         if self.mistakes or ensemble is None:
@@ -99,6 +100,17 @@ class _Resolver:
         if fusion.most_frames is not None:
             self._check_frames(name, branch, fusion)
         return BranchNode(name, branch.features, fusion, self._origin("fusion", fusion))
+
+    def _check_warm(self, branches: Mapping[str, BranchNode | None]) -> None:
+        if not self.content.mining or self.content.mining.warm is None:
+            return
+        for name, branch in branches.items():
+            if branch and not branch.fusion.resumes:
+                self._add(
+                    ("mining", "warm"),
+                    f"fusion {branch.fusion.name!r} of branch {name!r} cannot go on from earlier "
+                    "weights; leave 'warm' out",
+                )
 
     def _check_frames(self, name: str, branch: Branch, fusion: Fusion) -> None:
         for feature in branch.features:

@@ -6,8 +6,8 @@ its keys alone: one that was trained is found again, and one that was interrupte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from mercore import branches
-from mercore.components import IntArray
+from mercore.components import IntArray, Weights
 from mercore.dataset import Dataset, feature_entries, read_dataset
 from mercore.errors import RunError
 from mercore.fingerprints import branch_keys, describe, mined_keys
@@ -25,7 +25,7 @@ from mercore.machine import limited
 from mercore.mining import PseudoLabels, mine
 from mercore.pipeline import BranchNode
 from mercore.results import BranchResult, Round, votes
-from mercore.search import Search, Trial, declared, known, save_trials
+from mercore.search import Search, Trial, declared, known, save_trials, varied
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -49,13 +49,14 @@ class Training:
         Without `train` a round that is not up to date raises RunError.
         """
         yield (last := Round(PseudoLabels.none(len(self.project.ids)), self._first_results()))
-        options = self.project.pipeline.registry.content.mining
+        options, keys = self.project.pipeline.registry.content.mining, self._keys
         for number in range(1, 1 + (options.rounds if options else 0)):
             pseudo = self._mined(last)
-            if pseudo is None:
+            if options is None or pseudo is None:
                 return
             folder = self.project.folder.round(number)
-            keys = mined_keys(self._keys, pseudo, self.project.ids)
+            before = self._keys if options.warm is None else keys
+            keys = mined_keys(before, pseudo, self.project.ids, options.warm)
             if train:
                 self._train_all(folder, keys, pseudo)
             yield (last := Round(pseudo, self._results(folder, keys, "mine")))
@@ -82,7 +83,7 @@ class Training:
     def _score(self, branch: BranchNode) -> float:
         """Return the out-of-fold WAF of a branch that is not kept."""
         data, folds = self._labelled(branch.fusion.most_frames)
-        return self._trained(branch, data, folds, None).waf
+        return self._trained(branch, data, folds).waf
 
     @cached_property
     def _labelled(self) -> Callable[[int | None], tuple[Dataset, IntArray]]:
@@ -132,7 +133,9 @@ class Training:
             for name in stale:
                 if not folder.branch(name, keys[name]):  # another run may have been faster
                     share = pseudo.share(list(keys).index(name)) if pseudo else None
-                    self._train(folder, project.pipeline.branches[name], keys[name], share)
+                    branch = project.pipeline.branches[name]
+                    start = None if pseudo is None else self._start(branch, pseudo)
+                    self._train(folder, branch, keys[name], share, start)
                 project.watch.advance(what, 1, 0)
         return stale
 
@@ -162,12 +165,27 @@ class Training:
         branches.check_present(data)
         return data
 
+    def _start(self, branch: BranchNode, pseudo: PseudoLabels) -> list[Weights] | None:
+        """Return the weights of the round before, where the mining goes on from them."""
+        content = self.project.pipeline.registry.content
+        if content.mining is None or content.mining.warm is None:
+            return None
+        before = self.project.folder.round(int(pseudo.rounds.max()) - 1)
+        return [fold.weights for fold in before.folds(branch.name, content.folds)]
+
     def _train(
-        self, folder: RunFolder, branch: BranchNode, key: str, pseudo: IntArray | None
+        self,
+        folder: RunFolder,
+        branch: BranchNode,
+        key: str,
+        pseudo: IntArray | None,
+        start: Sequence[Weights] | None,
     ) -> None:
-        project = self.project
+        project, mining = self.project, self.project.pipeline.registry.content.mining
         data = self._data(branch.fusion.most_frames)
-        trained = self._trained(branch, data, self._folds, pseudo)
+        if start and mining:
+            branch = replace(branch, fusion=varied(branch.fusion, {"epochs": mining.warm}))
+        trained = self._trained(branch, data, self._folds, pseudo, start)
         about = {
             "key": key,
             "features": dict(project.pipeline.fingerprints(branch)),
@@ -176,7 +194,12 @@ class Training:
         folder.save_branch(branch.name, about, trained, project.ids, project.pipeline.classes)
 
     def _trained(
-        self, branch: BranchNode, data: Dataset, folds: IntArray, pseudo: IntArray | None
+        self,
+        branch: BranchNode,
+        data: Dataset,
+        folds: IntArray,
+        pseudo: IntArray | None = None,
+        start: Sequence[Weights] | None = None,
     ) -> branches.Trained:
         return branches.train(
             branch,
@@ -186,6 +209,7 @@ class Training:
             device=self.project.machine.chosen_device(),
             seed=self.project.pipeline.registry.content.seed,
             pseudo=pseudo,
+            start=start,
         )
 
     def _results(self, folder: RunFolder, keys: Keys, command: str) -> list[BranchResult]:

@@ -28,6 +28,15 @@ branches: {s: speech, sf: speech + face}
 folds: 2
 """
 OTHER = {
+    "training.md": """\
+classes: [angry, happy]
+features:
+  speech: {uses: loudness, inputs: {audio: audio}}
+  face: {uses: brightness, inputs: {video: video}}
+fusion: linear
+branches: {s: speech, sf: speech + face}
+folds: 2
+""",
     "protocol.md": """\
 classes: [angry, happy]
 streams:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from numpy.random import Generator
+from safetensors.numpy import load_file
 
 from mercore.cli import main
 from mercore.components import Votes
@@ -303,6 +304,32 @@ def test_the_report_has_a_row_a_round(folder: Path) -> None:
     shown = mer("mine")
     assert shown.exit_code == 0
     assert "Pseudo-labels: runs/default/mining/mined.csv" in shown.stdout
+
+
+def test_a_warm_round_goes_on_from_the_weights_before(folder: Path) -> None:
+    still = "{uses: attention, with: {hidden: 4, epochs: 3, lr: 1.0e-9, weight_decay: 0}}"
+    text = REGISTRY.replace("fusion: centroid", f"fusion: {still}").replace("agree: 4", "agree: 2")
+    (folder / "registry.yaml").write_text(text.replace("rounds: 3", "rounds: 2, warm: 1"))
+    mer_json("run")
+    run = folder / "runs/default"
+    first, second = (
+        load_file(run / part / "branches/a/fold0.safetensors") for part in ("", "mining/round1")
+    )
+    assert all(np.abs(first[name] - second[name]).max() < 1e-4 for name in first)
+    before = branch_files(folder)
+    mer_json("run")
+    assert branch_files(folder) == before
+    (folder / "registry.yaml").write_text(text.replace("rounds: 3", "rounds: 2"))
+    mer_json("run")
+    anew = load_file(run / "mining/round1/branches/a/fold0.safetensors")
+    assert np.abs(anew["mean.nine"] - first["mean.nine"]).max() > 1e-3
+
+
+def test_a_fusion_that_cannot_go_on_is_named(folder: Path) -> None:
+    (folder / "registry.yaml").write_text(REGISTRY.replace("agree: 4", "agree: 4, warm: 3"))
+    result = mer("check")
+    assert result.exit_code == 1
+    assert "mining.warm: fusion 'centroid' of branch 'b' cannot go on" in result.stderr
 
 
 def test_nothing_agreed_on_is_said(folder: Path) -> None:

@@ -17,8 +17,9 @@ from mercore.media import FloatArray
 from mercore.network import NetworkFusion
 from mercore.nn._chance import balances, initial
 from mercore.nn._members import Members, Samples
-from mercore.nn._network import Network, Parameter
-from mercore.nn._standard import Shift, fit_standard, named
+from mercore.nn._network import Network, Parameter, Tensors
+from mercore.nn._prediction import tensors
+from mercore.nn._standard import Shift, Standards, fit_standard, named, stored
 
 CACHE = 8 * 2**20
 """Bytes that the members of a group may take on a CPU: beyond its cache, steps wait for memory."""
@@ -102,13 +103,7 @@ class _Fitting:
     def fit(self, parts: Sequence[Part]) -> list[Weights]:
         """Return the weights of a group."""
         who = f"fusion {self.fusion.name!r}"
-        standards = [
-            {
-                name: fit_standard(who, name, x[part.train], self.fusion.standardise)
-                for name, x in self.data.features.items()
-            }
-            for part in parts
-        ]
+        standards = [self._standards(who, part) for part in parts]
         shifts = {
             name: Shift.of([member[name] for member in standards], self.device)
             for name in self.data.features
@@ -124,12 +119,30 @@ class _Fitting:
             shifts=shifts,
             balance=balances(parts, self.data.labels, self.classes, how).to(self.device),
             generators=generators,
-            weights=initial(self.parameters, generators),
+            weights=self._weights(parts, generators),
         )
         return [
             named(standard, self.classes) | {name: w.cpu().numpy() for name, w in best.items()}
             for standard, best in zip(standards, members.best(), strict=True)
         ]
+
+    def _standards(self, who: str, part: Part) -> Standards:
+        if part.start is not None:  # the weights have learnt with it
+            return stored(who, part.start)
+        return {
+            name: fit_standard(who, name, x[part.train], self.fusion.standardise)
+            for name, x in self.data.features.items()
+        }
+
+    def _weights(self, parts: Sequence[Part], generators: Sequence[torch.Generator]) -> Tensors:
+        weights = initial(self.parameters, generators)
+        with torch.no_grad():
+            for member, part in enumerate(parts):
+                if part.start is not None:
+                    given = tensors(self.fusion, self.network, part.start, self.device)
+                    for name, weight in weights.items():
+                        weight[member] = given[name]
+        return weights
 
 
 def _prepared(

@@ -10,7 +10,7 @@ from mercore.errors import CheckpointError, listed
 from mercore.media import FloatArray
 from mercore.network import NetworkFusion
 from mercore.nn._network import Network, Tensors
-from mercore.nn._standard import Shift, Standards, check_features, floats, is_beside, stored
+from mercore.nn._standard import Shift, check_features, floats, is_beside, stored
 
 CHUNK = 4096  # samples predicted at a time: bounds the memory of a prediction
 
@@ -20,7 +20,8 @@ def load_network(fusion: NetworkFusion, weights: Weights, device: str) -> Predic
     who = f"fusion {fusion.name!r}"
     network, standards = fusion.network(), stored(who, weights)
     classes = int(weights["classes"])
-    trained = _trained(fusion, network, weights, standards, classes, device)
+    given = tensors(fusion, network, weights, torch.device(device))
+    trained = {name: tensor.unsqueeze(0) for name, tensor in given.items()}
     shifts = {name: Shift.of([standard], device) for name, standard in standards.items()}
 
     def predict(features: Features) -> FloatArray:
@@ -41,15 +42,12 @@ def load_network(fusion: NetworkFusion, weights: Weights, device: str) -> Predic
     return predict
 
 
-def _trained(
-    fusion: NetworkFusion,
-    network: Network,
-    weights: Weights,
-    standards: Standards,
-    classes: int,
-    device: str,
+def tensors(
+    fusion: NetworkFusion, network: Network, weights: Weights, device: torch.device
 ) -> Tensors:
-    """Return the tensors of one member; every mistake among them is in one CheckpointError."""
+    """Return the tensors of a network; every mistake among them is in one CheckpointError."""
+    standards = stored(f"fusion {fusion.name!r}", weights)
+    classes = int(weights["classes"])
     dims = {name: len(standard.mean) for name, standard in standards.items()}
     parameters = network.parameters(dims, classes)
     expected = {name: parameter.shape for name, parameter in parameters.items()}
@@ -64,6 +62,4 @@ def _trained(
             f"fusion {fusion.name!r}: weights do not fit {fusion!r}; use the options they were "
             f"trained with, or train the branch again:{listed(mistakes)}"
         )
-    return {
-        name: torch.from_numpy(floats(weights[name])).to(device).unsqueeze(0) for name in expected
-    }
+    return {name: torch.from_numpy(floats(weights[name])).to(device) for name in expected}

@@ -18,6 +18,9 @@ from mercore.media import FloatArray
 from mercore.metrics import waf
 from mercore.pipeline import BranchNode
 
+CHUNK = 8192
+"""Samples predicted at a time, which bounds the memory of a prediction."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fold:
@@ -155,12 +158,17 @@ def predict(
 
     Raises PluginError when the fusion gives something else than probabilities.
     """
-    table = branch.fusion.load(fold.weights, device)(data.filled(fold.means, rows))
-    problem = _problem(table, (int(rows.sum()), classes))
-    if problem:
-        who = f"branch {branch.name!r}: fusion {branch.fusion.name!r}"
-        raise PluginError(f"{who} gave {problem}")
-    return table
+    predicted, indices = branch.fusion.load(fold.weights, device), np.flatnonzero(rows)
+    tables = [np.zeros((0, classes), np.float32)]
+    for start in range(0, len(indices), CHUNK):
+        part = indices[start : start + CHUNK]
+        table = predicted(data.filled(fold.means, part))
+        problem = _problem(table, (len(part), classes))
+        if problem:
+            who = f"branch {branch.name!r}: fusion {branch.fusion.name!r}"
+            raise PluginError(f"{who} gave {problem}")
+        tables.append(table)
+    return np.concatenate(tables)
 
 
 def _problem(table: FloatArray, shape: tuple[int, int]) -> str:

@@ -52,9 +52,9 @@ class Dataset:
         """Return the named features of all samples, NaN where a sample lacks one."""
         return {name: self._with_gaps(name) for name in names}
 
-    def filled(self, means: Features, index: NDArray[np.bool_]) -> Features:
+    def filled(self, means: Features, rows: IntArray) -> Features:
         """Return the features of some samples, means ``(1, ...)`` in place of what one lacks."""
-        return {name: self._filled(name, mean, index) for name, mean in means.items()}
+        return {name: self._filled(name, mean, rows) for name, mean in means.items()}
 
     def _with_gaps(self, name: str) -> FloatArray:
         present, table = self.present[name], self.features[name]
@@ -64,11 +64,9 @@ class Dataset:
         gaps[~present] = np.nan
         return gaps
 
-    def _filled(self, name: str, mean: FloatArray, index: NDArray[np.bool_]) -> FloatArray:
-        there = self.present[name] & index
-        table = np.repeat(mean, int(index.sum()), axis=0)
-        if there.any():
-            table[there[index]] = self.features[name][there]
+    def _filled(self, name: str, mean: FloatArray, rows: IntArray) -> FloatArray:
+        table = self.features[name][rows]
+        table[~self.present[name][rows]] = mean
         return table
 
 

@@ -65,8 +65,12 @@ class Dataset:
         return gaps
 
     def _filled(self, name: str, mean: FloatArray, rows: IntArray) -> FloatArray:
-        table = self.features[name][rows]
-        table[~self.present[name][rows]] = mean
+        there = self.present[name][rows]
+        if there.all():
+            return self.features[name][rows]
+        table = np.repeat(mean, len(rows), axis=0)
+        if there.any():  # without any, how wide it is may not be known
+            table[there] = self.features[name][rows[there]]
         return table
 
 

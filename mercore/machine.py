@@ -7,11 +7,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from mercore.errors import RunError
 
 _VARIABLE = "OMP_NUM_THREADS"
+_OUTSIDE: ContextVar[int | None] = ContextVar("cores outside of limited", default=None)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def cores_outside() -> int:
+    """Return how many cores there are to use where ``limited`` leaves some of them to others."""
+    return _OUTSIDE.get() or cores()
+
+
 @contextmanager
 def limited(count: int) -> Iterator[None]:
     """Let torch, and libraries loaded meanwhile, use `count` threads for one operation.
@@ -74,11 +81,13 @@ def limited(count: int) -> Iterator[None]:
     whether or not torch was loaded before.
     """
     before, usual = os.environ.get(_VARIABLE), _torch_threads() or cores()
+    outside = _OUTSIDE.set(cores_outside())
     os.environ[_VARIABLE] = str(max(1, count))
     _set_torch_threads(max(1, count))
     try:
         yield
     finally:
+        _OUTSIDE.reset(outside)
         _set_torch_threads(usual)
         if before is None:
             del os.environ[_VARIABLE]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mercore.components import Labelled, Part, Weights
 from mercore.errors import RunError
-from mercore.machine import cores
+from mercore.machine import cores_outside
 from mercore.media import FloatArray
 from mercore.network import NetworkFusion
 from mercore.nn._chance import balances, initial
@@ -20,11 +20,6 @@ from mercore.nn._members import Members, Samples
 from mercore.nn._network import Network, Parameter, Tensors
 from mercore.nn._prediction import tensors
 from mercore.nn._standard import Shift, Standards, fit_standard, named, stored
-
-CACHE = 8 * 2**20
-"""Bytes that the members of a group may take on a CPU: beyond its cache, steps wait for memory."""
-STATES = 4
-"""Numbers kept for each trained one: itself, its gradient and the two moments of Adam."""
 
 
 def fit_network(
@@ -38,11 +33,12 @@ def fit_network(
 ) -> list[Weights]:
     """Return the weights of each part; see ``NetworkFusion.fit``.
 
-    `together` is how many parts are trained as one; it changes rounding alone. None chooses, by
-    nothing but the sizes of the network, so that the machine has no say.
+    `together` is how many parts are trained as one; it changes rounding alone. None makes as many
+    groups as there are cores, for members of a group share the cost of starting an operation.
     """
     fitting = _prepared(fusion, data, parts, classes, torch.device(device))
-    groups = _groups(parts, fusion.batch, together or fitting.together(len(parts)))
+    share = math.ceil(len(parts) / fitting.workers)
+    groups = _groups(parts, fusion.batch, together or share)
     fitted: dict[int, Weights] = {}
     settings = (torch.get_num_threads(),)
     with ThreadPoolExecutor(fitting.workers, initializer=_settle, initargs=settings) as pool:
@@ -90,15 +86,7 @@ class _Fitting:
     @property
     def workers(self) -> int:
         """How many groups are trained at once."""
-        return cores() if self.device.type == "cpu" else 1
-
-    def together(self, parts: int) -> int:
-        """Return how many parts to train as one."""
-        if self.device.type != "cpu":
-            return parts
-        numbers = sum(math.prod(parameter.shape) for parameter in self.parameters.values())
-        fit = CACHE // (torch.float32.itemsize * STATES * numbers)
-        return max(1, min(fit, parts))
+        return cores_outside() if self.device.type == "cpu" else 1
 
     def fit(self, parts: Sequence[Part]) -> list[Weights]:
         """Return the weights of a group."""

@@ -378,10 +378,12 @@ class TestSeaco(PreprocessorTests):
     )
 
 
+@pytest.fixture(scope="module")
+def exported() -> None:
+    """Write the checkpoint here: exporting would make whoever only collects wait."""
+    shutil.copytree(folder(exported=True), EXPORTED, dirs_exist_ok=True)
+
+
+@pytest.mark.usefixtures("exported")
 class TestOnnx(PreprocessorTests):
     component: Preprocessor = Paraformer(checkpoint=str(EXPORTED), backend="onnx")
-
-    @pytest.fixture(scope="class", autouse=True)
-    def exported(self) -> None:
-        """Write the checkpoint here: exporting would make whoever only collects wait."""
-        shutil.copytree(folder(exported=True), EXPORTED, dirs_exist_ok=True)

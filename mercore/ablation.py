@@ -146,13 +146,11 @@ def _keys(project: Project) -> Keys:
 
 def _take_over(project: Project, ablation: Project, keys: Keys) -> None:
     """Copy the branches of the run that are what a combination would be trained to."""
-    there: dict[tuple[str, Combination], str] = {}
-    for name in project.pipeline.branches:
-        about = project.folder.trained(name)
-        if about:  # a fusion may draw its weights in the order of the features
-            there[about["key"], tuple(about["features"])] = name
+    there = {
+        (project.folder.trained(name) or {}).get("key"): name for name in project.pipeline.branches
+    }
     for name, key in keys.items():
-        source = there.get((key, ablation.pipeline.branches[name].features))
+        source = there.get(key)
         if source and not ablation.folder.branch(name, key):
             ablation.folder.copy_branch(name, project.folder, source)
 

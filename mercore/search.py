@@ -1,8 +1,8 @@
 """A search for the options of a branch's fusion, by cross-validation alone.
 
 Options are drawn at random from the space of the fusion; the first draw is what the registry says.
-Successive halving spends the time on what does well: all draws are trained for a ninth of the
-epochs, the best third of them for a third, the best third of those for all. What is compared is
+Successive halving spends the time on what does well: all draws are trained for a 27th of the
+epochs, the best third of them for three times as many, and so on. What is compared is
 the out-of-fold WAF of the training samples: no other label is looked at.
 
 Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", JMLR 13, 2012; Jamieson and
@@ -29,7 +29,8 @@ from mercore.pipeline import BranchNode, Pipeline
 FILE = "search.json"
 KEPT = 3
 """One of so many draws goes on, with so many times the epochs."""
-RUNGS = 3
+RUNGS = 4
+"""At most, so that the first is a 27th of the epochs."""
 
 Options = dict[str, JsonValue]
 

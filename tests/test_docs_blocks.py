@@ -48,7 +48,7 @@ features:
 fusion: centroid
 branches: {s: speech, sf: speech + face}
 folds: 2
-"""
+""",
 }
 """The registry of a page that needs another."""
 GIVEN = {"testing.md": {"Mine": Letters}}

@@ -46,10 +46,10 @@ def run(search: Search, known: list[Trial] | None = None) -> tuple[list[Trial], 
 def test_the_best_third_goes_on_with_three_times_the_epochs() -> None:
     search = Search(branch(epochs=100), 50, seed=0)
     trials, trained = run(search)
-    assert [sum(t.epochs == e for t in trials) for e in (12, 34, 100)] == [50, 16, 5]
+    assert [sum(t.epochs == e for t in trials) for e in (4, 12, 34, 100)] == [50, 16, 5, 1]
     assert len(trials) == search.trials
-    assert {fusion.epochs for fusion in trained} == {12, 34, 100}
-    first = [t for t in trials if t.epochs == 12]
+    assert {fusion.epochs for fusion in trained} == {4, 12, 34, 100}
+    first = [t for t in trials if t.epochs == 4]
     assert best(trials).waf == max(t.waf for t in first)
     assert best(trials).epochs == 100
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +19,7 @@ from mercore.nn._members import Members, Samples
 from mercore.nn._network import Network, Parameter, Tensors
 from mercore.nn._prediction import tensors
 from mercore.nn._standard import Shift, Standards, fit_standard, named, stored
+from mercore.nn._threads import side_by_side
 
 
 def fit_network(
@@ -37,25 +37,13 @@ def fit_network(
     groups as there are cores, for members of a group share the cost of starting an operation.
     """
     fitting = _prepared(fusion, data, parts, classes, torch.device(device))
-    share = math.ceil(len(parts) / fitting.workers)
+    share = math.ceil(len(parts) / cores_outside()) if device == "cpu" else len(parts)
     groups = _groups(parts, fusion.batch, together or share)
+    chosen = [[parts[index] for index in group] for group in groups]
     fitted: dict[int, Weights] = {}
-    settings = (torch.get_num_threads(),)
-    with ThreadPoolExecutor(fitting.workers, initializer=_settle, initargs=settings) as pool:
-        chosen = [[parts[index] for index in group] for group in groups]
-        for group, found in zip(groups, pool.map(fitting.fit, chosen), strict=True):
-            fitted |= dict(zip(group, found, strict=True))
+    for group, found in zip(groups, side_by_side(fitting.fit, chosen, device), strict=True):
+        fitted |= dict(zip(group, found, strict=True))
     return [fitted[index] for index in range(len(parts))]
-
-
-def _settle(threads: int) -> None:
-    """Prepare a thread of our own for training.
-
-    Once the training samples are learnt, gradients fall below 1e-38, and arithmetic on such
-    subnormal numbers makes a step take two to three times as long: here they become 0.
-    """
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
 
 
 def _groups(parts: Sequence[Part], batch: int, together: int) -> list[list[int]]:
@@ -82,11 +70,6 @@ class _Fitting:
     """The same, resident on the device."""
     classes: int
     device: torch.device
-
-    @property
-    def workers(self) -> int:
-        """How many groups are trained at once."""
-        return cores_outside() if self.device.type == "cpu" else 1
 
     def fit(self, parts: Sequence[Part]) -> list[Weights]:
         """Return the weights of a group."""

@@ -11,8 +11,10 @@ from mercore.media import FloatArray
 from mercore.network import NetworkFusion
 from mercore.nn._network import Network, Tensors
 from mercore.nn._standard import Shift, check_features, floats, is_beside, stored
+from mercore.nn._threads import side_by_side
 
-CHUNK = 4096  # samples predicted at a time: bounds the memory of a prediction
+CHUNK = 2048
+"""Samples predicted at a time, each on one core: bounds the memory of a prediction."""
 
 
 def load_network(fusion: NetworkFusion, weights: Weights, device: str) -> Predict:
@@ -28,7 +30,8 @@ def load_network(fusion: NetworkFusion, weights: Weights, device: str) -> Predic
         check_features(who, features, standards)
         samples = len(next(iter(features.values())))
         table = np.empty((samples, classes), np.float32)
-        for start in range(0, samples, CHUNK):
+
+        def fill(start: int) -> None:
             rows = slice(start, start + CHUNK)
             part = {
                 name: shift(torch.from_numpy(floats(features[name][rows])).to(device).unsqueeze(0))
@@ -37,6 +40,8 @@ def load_network(fusion: NetworkFusion, weights: Weights, device: str) -> Predic
             with torch.inference_mode():
                 scores = network.logits(trained, part, lambda x: x)[0]
                 table[rows] = scores.softmax(dim=1).cpu().numpy()
+
+        side_by_side(fill, range(0, samples, CHUNK), device)
         return table
 
     return predict

@@ -1,5 +1,7 @@
 """Data mining at the size of MER2024: time and memory.
 
+    python benchmarks/mining.py [--epochs 10] [--batch 128] [--warm 2] [--unlabelled 115595]
+
 5,030 labelled and 115,595 unlabelled samples with synthetic features of the real dimensions, four
 branches (the paper's atv, avj, tvj, and all), five rounds of `mer mine` from a store on disk. Each
 feature tells the class of a third of the samples, so that branches agree on some and not on

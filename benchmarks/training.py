@@ -1,5 +1,7 @@
 """How fast branches are trained, against a plain PyTorch loop over the same network.
 
+    python benchmarks/training.py [--epochs 5] [--seeds 3] [--search 50]
+
 The plain loop is what one writes first, and what MERTools does: a Dataset that returns one sample,
 a DataLoader that puts 32 of them together, ``torch.optim.Adam``, and an evaluation of the
 validation and the test samples after each epoch. Its network is ``torch.nn`` modules of the layers

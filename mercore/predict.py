@@ -6,6 +6,7 @@ import mimetypes
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -138,12 +139,17 @@ class Predictor:
 
     def _vote(self, samples: Sequence[Sample], store: Store) -> Votes:
         device, classes = self.machine.chosen_device(), len(self.pipeline.classes)
-        tables = []
+
+        @cache
+        def data(frames: int | None) -> Dataset:
+            names = self.pipeline.read_as(frames)
+            return read_dataset(self.pipeline, samples, store, names, frames)
+
         with limited(1):  # as in training, so that the same clip gets the same numbers
-            for branch in self.branches:
-                frames = branch.node.fusion.most_frames
-                data = read_dataset(self.pipeline, samples, store, branch.node.features, frames)
-                tables.append(branch.probabilities(data, classes, device))
+            tables = [
+                branch.probabilities(data(branch.node.fusion.most_frames), classes, device)
+                for branch in self.branches
+            ]
         names = tuple(branch.node.name for branch in self.branches)
         scores = np.array([branch.waf for branch in self.branches], np.float32)
         return Votes(names, np.stack(tables), scores)

@@ -17,7 +17,7 @@ a MercoreError as one ``Error:`` line; anything else is a bug and keeps its trac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -62,3 +62,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def listed(mistakes: Iterable[str]) -> str:
     """Return the mistakes one a line, indented, for a message that reports them all at once."""
     return "".join(f"\n  {mistake}" for mistake in mistakes)
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first five names in a row, and dots where there are more."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -11,15 +11,13 @@ import numpy as np
 from pydantic import JsonValue
 
 from mercore.ablation import FILE, Table, current
-from mercore.errors import did_you_mean
+from mercore.errors import did_you_mean, few
 from mercore.pipeline import BranchNode, Node, Pipeline
 from mercore.project import Project
 from mercore.report import build, render
 from mercore.results import ManifestResult, Result, Round
 from mercore.rounds import mined
 from mercore.status import feature_results
-
-_NAMED = 5  # samples that a warning names
 
 
 def write_report(project: Project) -> tuple[dict[str, JsonValue], Path]:
@@ -86,7 +84,7 @@ def _searched(project: Project) -> list[str]:
     if not searched:
         return []
     return [
-        f"the options of {_named(searched)} are those that did best in cross-validation: their "
+        f"the options of {few(searched)} are those that did best in cross-validation: their "
         "cross-validated WAF is a little too good"
     ]
 
@@ -113,7 +111,7 @@ def _blind(project: Project) -> list[str]:
         return []
     return [
         f"{len(blind)} samples lack every feature and are predicted from training means alone: "
-        f"{_named(blind)}"
+        f"{few(blind)}"
     ]
 
 
@@ -124,10 +122,6 @@ def _stale(project: Project, ablation: Table | None) -> list[str]:
         f"{FILE} is left out: it is not of the features, samples and options that there are now; "
         "run `mer ablate` again"
     ]
-
-
-def _named(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
 
 
 def _rare_classes(project: Project) -> list[str]:

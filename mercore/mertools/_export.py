@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mercore.errors import InputError, RegistryError, RunError, did_you_mean
+from mercore.errors import InputError, RegistryError, RunError, did_you_mean, few
 from mercore.folder import replace
 from mercore.imported import Imported
 from mercore.manifest import Sample
@@ -25,7 +25,6 @@ from mercore.store import Collection
 from mercore.watch import Silent, Watch
 
 _AT_ONCE = 256  # samples read from the store in one go
-_NAMED = 5  # samples that an error names
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def _check(project: Project, out: Path, nodes: Sequence[Node]) -> None:
             raise RunError(f"{count} features would be {name!r} in MERTools; name one of them")
     bad = [id for id in project.ids if "/" in id or "\0" in id]
     if bad:
-        named = ", ".join(map(repr, bad[:_NAMED])) + (", ..." if len(bad) > _NAMED else "")
+        named = few([repr(id) for id in bad])
         raise RunError(f"ids that cannot be names of files: {named}; rename those samples")
 
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from mercore.errors import ManifestError, RunError
+from mercore.errors import ManifestError, RunError, few
 from mercore.folder import replace
 from mercore.manifest import UNLABELLED, Sample
 from mercore.mertools._fill import Filling, ImportedFeature
@@ -26,7 +26,6 @@ from mercore.resolve import resolve
 from mercore.store import Store
 from mercore.watch import Silent, Watch
 
-_NAMED = 5  # samples that an error names
 _INTRODUCTION = """\
 # Features of MERTools, imported by `mer import mertools`. Their values are in the store alone: an
 # imported feature cannot be computed for new clips. Any encoder may take the place of one.
@@ -119,7 +118,7 @@ def _known(
     known = [label for label in labels if label.name in there]
     lost = [label.name for label in labels if label.name not in there]
     if lost and not (known and skip_missing):
-        named = ", ".join(map(repr, lost[:_NAMED])) + (", ..." if len(lost) > _NAMED else "")
+        named = few([repr(name) for name in lost])
         raise ManifestError(
             f"{len(lost)} of {len(labels)} labelled samples have no file in any folder: {named}; "
             "extract them, or leave them out with --skip-missing"

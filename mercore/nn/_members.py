@@ -35,6 +35,14 @@ class Samples:
     labels: Tensor
     """``(samples,)`` int64."""
 
+    def at(self, rows: Tensor, shifts: Mapping[str, Shift]) -> tuple[Tensors, Tensor]:
+        """Return standardised inputs ``(members, batch, ...)`` and labels of ``rows``.
+
+        `rows` are ``(members, batch)``, indices; the features themselves stay as they are.
+        """
+        inputs = {name: shift(_taken(self.inputs[name], rows)) for name, shift in shifts.items()}
+        return inputs, self.labels[rows]
+
 
 @dataclass(frozen=True, eq=False)
 class Members:
@@ -84,11 +92,7 @@ class Members:
 
     def _loss(self, rows: Tensor, share: Tensor, drop: Drop) -> Tensor:
         """Return the mean cross-entropy of each member's `rows`, ``(members, batch)``."""
-        inputs = {
-            name: shift(_taken(self.samples.inputs[name], rows))
-            for name, shift in self.shifts.items()
-        }
-        labels = self.samples.labels[rows]
+        inputs, labels = self.samples.at(rows, self.shifts)
         with _reduced(rows.device):
             scores = self.network.logits(self.weights, inputs, drop)  # (members, batch, classes)
         return _mean_loss(scores.float(), labels, share * self.balance.gather(1, labels))
@@ -117,11 +121,8 @@ class Members:
 
     def _watched(self, member: int) -> Best:
         rows = torch.from_numpy(self.parts[member].valid).to(self.balance.device)
-        inputs = {
-            name: shift.of_member(member)(_taken(self.samples.inputs[name], rows.unsqueeze(0)))
-            for name, shift in self.shifts.items()
-        }
-        labels = self.samples.labels[rows].unsqueeze(0)  # (1, samples)
+        shifts = {name: shift.of_member(member) for name, shift in self.shifts.items()}
+        inputs, labels = self.samples.at(rows.unsqueeze(0), shifts)
         weights = {name: weight[member : member + 1] for name, weight in self.weights.items()}
 
         def score(epoch: int) -> tuple[float, float]:

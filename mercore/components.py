@@ -115,6 +115,10 @@ class Component(BaseModel, ABC):
     """The name used in registry.yaml: ``[a-z][a-z0-9_]*``."""
     revision: ClassVar[int] = 1
     """Raise it when the code gives other numbers than before, so that they are computed anew."""
+    licence: ClassVar[str] = ""
+    """Of the weights that it uses by default, where it uses any: an SPDX id, or words."""
+    citation: ClassVar[str] = ""
+    """What to cite when it is used: BibTeX entries, with a blank line between two."""
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what decides the numbers beside the options, such as a hash of the checkpoint.

@@ -22,7 +22,7 @@ from mercore.errors import PluginError
 from mercore.pipeline import ROOTS
 from mercore.plugins import GROUP, Plugins
 
-LONGEST = 32
+LONGEST = 28
 """Characters of a name: with more, lines of the code would be too long."""
 LONGEST_AUTHOR = 60
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mercore.cli import new
+from mercore.cli.new import INPUTS, KINDS, LICENCES
 from mercore.errors import PluginError
 from mercore.scaffold import LONGEST, Scaffold, component_name, create
 
 ROOT = Path(__file__).parent.parent
 LONG = "x" * LONGEST
 EXAMPLES = [
-    *(Scaffold("encoder", f"new_{medium}", "Ada Lovelace", input=medium) for medium in new.INPUTS),
+    *(Scaffold("encoder", f"new_{medium}", "Ada Lovelace", input=medium) for medium in INPUTS),
     Scaffold("preprocessor", "new_level", "Ada Lovelace"),
     Scaffold("fusion", "new_mean", "Ada Lovelace"),
     Scaffold("ensemble", "new_weighted", "Ada Lovelace"),
@@ -105,7 +105,7 @@ def test_the_workflow_is_yaml_and_runs_what_the_readme_says() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("licence", new.LICENCES)
+@pytest.mark.parametrize("licence", LICENCES)
 def test_the_licence_is_whole_and_names_year_and_author(licence: str) -> None:
     files = Scaffold("fusion", "new_mean", "Ada Lovelace", licence=licence).files()
     text = files["LICENSE"]
@@ -236,8 +236,8 @@ def test_every_template_is_used() -> None:
     below = ROOT / "mercore/templates/plugin"
     kept = {path.relative_to(below).as_posix() for path in below.rglob("*.jinja")}
     folders = {path.split("/")[0] for path in kept if "/" in path}
-    examples = {f"{medium}_encoder" for medium in new.INPUTS} | {*new.KINDS} - {"encoder"}
+    examples = {f"{medium}_encoder" for medium in INPUTS} | {*KINDS} - {"encoder"}
     assert folders == examples | {"licences"}
     parts = {f"{name}/{part}.jinja" for name in examples for part in ("component", "model", "test")}
-    licences = {f"licences/{licence}.jinja" for licence in new.LICENCES}
+    licences = {f"licences/{licence}.jinja" for licence in LICENCES}
     assert set(chain(parts, licences)) == {path for path in kept if "/" in path}

@@ -34,9 +34,7 @@ _OPTIONS = [
         default="MIT",
         help="The licence of your code.",
     ),
-    click.option(
-        "--author", metavar="NAME", help="Who holds the copyright; else git's user.name."
-    ),
+    click.option("--author", metavar="NAME", help="Who holds the copyright; else git's user.name."),
 ]
 
 
@@ -57,7 +55,7 @@ def new(
     a licence and a workflow for GitHub. Nothing that is there is overwritten.
     """
     if input_ and kind != "encoder":
-        raise click.UsageError(f"--input is for an encoder; the example of {kind} has its own")
+        raise click.UsageError(f"--input is for an encoder, not for a {kind}")
     from mercore import scaffold
 
     chosen = scaffold.component_name(name)

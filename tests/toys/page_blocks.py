@@ -131,8 +131,8 @@ def pip(arguments: Sequence[str], place: Place) -> None:
     assert set(options) <= {"-r", "-e", "-c"}
     for name in arguments[1:]:
         if extra := re.fullmatch(r"mercore\[(\w+)\]", name):
-            project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-            assert extra[1] in project["optional-dependencies"]
+            core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+            assert extra[1] in core["optional-dependencies"]
         elif name == ".[test]":  # of the plugin that the page is about
             if Path("pyproject.toml").is_file():  # written by `mer new`, not by the page
                 project(Path("pyproject.toml").read_text(encoding="utf-8"), place)

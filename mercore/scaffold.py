@@ -197,7 +197,8 @@ def _unfit_name(name: str) -> str:
     """Return why no component can have the name, and a name near it, or ``""``."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-        near = re.sub(r"[^a-z0-9]+", "_", apart).strip("_").lstrip("_0123456789")
+        plain = re.sub(r"[^a-z0-9]+", "_", apart).strip("_")
+        near = plain.removeprefix("mercore_").lstrip("_0123456789")
         hint = f"; did you mean {near!r}?" if near else ""
         return f"expected lower-case letters, digits and '_', the first one a letter{hint}"
     if len(name) > LONGEST:

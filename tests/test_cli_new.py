@@ -65,14 +65,16 @@ def test_the_author_is_who_git_says_unless_given(folder: Path) -> None:
 
 def test_dashes_are_turned_and_it_says_so(folder: Path) -> None:
     result = mer("new", "encoder", "my-new-one")
-    assert "'my-new-one' becomes 'my_new_one': a component has no dashes" in result.stderr
+    assert (
+        "'my-new-one' became 'my_new_one': the name of a component has no dashes" in result.stderr
+    )
     assert (folder / "mercore-my_new_one/mercore_my_new_one/_model.py").is_file()
 
 
 def test_the_input_is_for_encoders_alone(folder: Path) -> None:
     result = mer("new", "fusion", "new_one", "--input", "text")
     assert result.exit_code == 2
-    assert "--input is for an encoder, not for a fusion" in result.stderr
+    assert "--input: only an encoder has it, found kind 'fusion'" in result.stderr
     assert list(folder.iterdir()) == []
 
 

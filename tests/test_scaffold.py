@@ -129,6 +129,7 @@ def test_the_apache_licence_is_that_of_mercore() -> None:
         ("MyEncoder", "expected lower-case letters.*did you mean 'my_encoder'"),
         ("my encoder", "did you mean 'my_encoder'"),
         ("2nd_try", "did you mean 'nd_try'"),
+        ("Mercore_Mine", "did you mean 'mine'"),
         ("../escape", "did you mean 'escape'"),
         ("声音", "the first one a letter$"),
         ("", "the first one a letter$"),

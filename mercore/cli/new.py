@@ -55,12 +55,10 @@ def new(
     a licence and a workflow for GitHub. Nothing that is there is overwritten.
     """
     if input_ and kind != "encoder":
-        raise click.UsageError(f"--input is for an encoder, not for a {kind}")
+        raise click.UsageError(f"--input: only an encoder has it, found kind {kind!r}")
     from mercore import scaffold
 
     chosen = scaffold.component_name(name)
-    if chosen != name:
-        click.echo(f"{name!r} becomes {chosen!r}: a component has no dashes", err=True)
     plan = scaffold.Scaffold(
         kind=kind,
         name=chosen,
@@ -69,6 +67,8 @@ def new(
         input=input_ or "audio",
     )
     about = _about(plan, scaffold.create(plan, into))
+    if chosen != name:
+        click.echo(f"{name!r} became {chosen!r}: the name of a component has no dashes", err=True)
     print_json(about) if as_json else _print(about)
 
 

@@ -47,7 +47,7 @@ Next:
 
 
 def test_json_has_what_was_written(folder: Path) -> None:
-    about = mer_json("new", "fusion", "new_one", "--licence", "bsd-3-clause", "--author", "Ada")
+    about = mer_json("new", "fusion", "new_one", "--licence", "BSD-3-Clause", "--author", "Ada")
     assert (about["licence"], about["author"]) == ("BSD-3-Clause", "Ada")
     assert about["class"] == "NewOneFusion"
     assert all((folder / about["folder"] / path).is_file() for path in about["files"])

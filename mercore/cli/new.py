@@ -30,7 +30,7 @@ _OPTIONS = [
     ),
     click.option(
         "--licence",
-        type=click.Choice(LICENCES, case_sensitive=False),
+        type=click.Choice(LICENCES),
         default="MIT",
         help="The licence of your code.",
     ),

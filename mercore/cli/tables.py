@@ -44,22 +44,6 @@ def print_checked(about: Json) -> None:
     _say(f"{about['registry']}: no mistakes")
 
 
-def print_installed(about: Json) -> None:
-    """Print the components as a table, what is broken below it."""
-    table = _table("kind", "name", "distribution", "about")
-    for row in about["components"]:
-        origin = f"{row['distribution']} {row['version']}"
-        _add(table, row["kind"], row["name"], origin, row["about"])
-    _print(table)
-    for broken in about["broken"]:
-        _say(
-            f"set aside: plugin {broken['plugin']!r} of {broken['distribution']}: "
-            f"{broken['reason']}"
-        )
-    for conflict in about["conflicts"]:
-        _say(f"conflict: {conflict}")
-
-
 def print_extracted(about: Sequence[Json]) -> None:
     """Print a table of what was done; failures with their reasons below it."""
     table = _table("name", "uses", "samples", "new", "absent", "failed", "seconds", "samples/s")
@@ -161,7 +145,7 @@ def print_decided(about: Json) -> None:
 
 def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
     """Print the scores and the path of the HTML report."""
-    _print_grid(grids.branch_scores(report))
+    print_grid(grids.branch_scores(report))
     for warning in cast(list[str], report["warnings"]):
         _say(f"Warning: {warning}")
     if report["synthetic"]:
@@ -172,7 +156,7 @@ def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
 
 def print_ablated(about: Json, file: Path) -> None:
     """Print one row a combination of features, what each feature is, and where it is kept."""
-    _print_grid(grids.ablation(about))
+    print_grid(grids.ablation(about))
     for name, feature in about["features"].items():
         reads = " and ".join(feature["reads"])
         made = [stream for stream in feature["upstream"] if stream not in feature["reads"]]
@@ -217,7 +201,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _print_grid(grid: Grid) -> None:
+def print_grid(grid: Grid) -> None:
+    """Print the table; in a narrow terminal words of its first columns stay whole."""
     table = _table(*grid.columns)
     for row in grid.rows:
         _add(table, *row)

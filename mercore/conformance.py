@@ -139,10 +139,10 @@ def _medium(clip: str, name: str, spec: Spec) -> Media:
 def _check_weights(component: Component) -> None:
     for weights in weights_of(component):
         if weights.state == MISSING:
-            what = (
-                f"the weights {weights.checkpoint!r} are not here; " if weights.checkpoint else ""
+            which = f"the weights {weights.checkpoint!r} are not here; "
+            raise CheckpointError(
+                f"{component.name}: {which if weights.checkpoint else ''}{weights.cure}"
             )
-            raise CheckpointError(f"{component.name}: {what}{weights.cure}")
 
 
 def _module(kind: str, name: str, options: Mapping[str, JsonValue], clips: Sequence[str]) -> str:
@@ -173,9 +173,8 @@ def _checks(path: Path, more: Sequence[str]) -> list[Check]:
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if not reports.checks:
-        raise PluginError(
-            f"pytest ran no check (status {int(status)}):\n{quiet.getvalue().strip()}"
-        )
+        said = quiet.getvalue().strip()
+        raise PluginError(f"pytest ran no check (status {int(status)}):\n{said}")
     return reports.checks
 
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from mercore.errors import few
 from mercore.imports import SLOW, Cost, import_cost
 from mercore.plugins import GROUP, HOOKS, Broken, Plugins
-from mercore.requirements import unmet, unmet_extras
+from mercore.requirements import Unmet, unmet, unmet_extras
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -102,20 +102,15 @@ def _requirements(points: Sequence[EntryPoint]) -> Iterator[Finding]:
     for asking in _distributions(points):
         for lack in unmet(asking):
             found = f"{lack.found} is installed" if lack.found else "it is not installed"
-            yield Finding(
-                ERROR,
-                asking.name,
-                f"{lack.distribution} needs {lack.requirement}; {found}",
-                lack.cure,
-            )
-        lacking: dict[str, list[str]] = {}
-        cures = {}
+            message = f"{lack.distribution} needs {lack.requirement}; {found}"
+            yield Finding(ERROR, asking.name, message, lack.cure)
+        extras: dict[str, list[Unmet]] = {}
         for lack in unmet_extras(asking):
-            lacking.setdefault(lack.extra, []).append(lack.requirement)
-            cures[lack.extra] = lack.cure
-        for extra, wanted in lacking.items():
-            message = f"the extra {extra!r} is not installed: {few(wanted)}"
-            yield Finding(NOTE, asking.name, message, cures[extra])
+            extras.setdefault(lack.extra, []).append(lack)
+        for extra, lacking in extras.items():
+            wanted = few([lack.requirement for lack in lacking])
+            message = f"the extra {extra!r} is not installed, for what needs {wanted}"
+            yield Finding(NOTE, asking.name, message, lacking[0].cure)
 
 
 def _distributions(points: Sequence[EntryPoint]) -> list[Distribution]:

@@ -37,12 +37,9 @@ def unmet(asking: Distribution) -> list[Unmet]:
 
 def unmet_extras(asking: Distribution) -> list[Unmet]:
     """Return what the extras of the distribution ask for and is not met."""
+    own = canonicalize_name(asking.name)
     extras: Sequence[str] = asking.metadata.get_all("Provides-Extra") or ()
-    return [
-        found
-        for extra in extras
-        for found in _unmet(asking, extra, {canonicalize_name(asking.name)})
-    ]
+    return [found for extra in extras for found in _unmet(asking, extra, {own})]
 
 
 def _unmet(asking: Distribution, extra: str, seen: set[str]) -> Iterator[Unmet]:
@@ -69,9 +66,8 @@ def _requirements(asking: Distribution, extra: str) -> Iterator[Requirement]:
             continue  # nothing that pip could install either
         marker = requirement.marker
         always = marker is None or marker.evaluate({"extra": ""})
-        if not extra and always:
-            yield requirement
-        elif extra and not always and marker and marker.evaluate({"extra": extra}):
+        wanted = marker is None or marker.evaluate({"extra": extra})
+        if wanted and (not extra or not always):
             yield requirement
 
 

@@ -67,8 +67,6 @@ def _weights(weights: Weights) -> Json:
 
 def print_listed(about: Json) -> None:
     """Print the components as a table, what is broken below it."""
-    timed = any("import_seconds" in row for row in about["components"])
-    columns = ("name", "kind", "reads", "dim", "from", "weights", *(["import, ms"] * timed))
     rows = [
         (
             row["name"],
@@ -77,11 +75,13 @@ def print_listed(about: Json) -> None:
             str(row["dim"] or ""),
             f"{row['distribution']} {row['version']}",
             row["weights"],
-            *([milliseconds(row["import_seconds"])] * timed),
+            *([milliseconds(row["import_seconds"])] if "import_seconds" in row else []),
         )
         for row in about["components"]
     ]
-    print_grid(Grid(columns, rows, left=len(columns)))
+    columns = ("name", "kind", "reads", "dim", "from", "weights", "import, ms")
+    shown = len(rows[0]) if rows else len(columns)
+    print_grid(Grid(columns[:shown], rows, left=shown))
     for broken in about["broken"]:
         place = f" ({broken['frame']})" if broken["frame"] else ""
         click.echo(

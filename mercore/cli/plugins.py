@@ -96,9 +96,8 @@ def cite(registry: str, as_json: bool) -> None:
 
     works = bibliography(Registry.read(registry), Plugins())
     if as_json:
-        print_json(
-            [{"key": work.key, "used_by": used, "bibtex": str(work)} for work, used in works]
-        )
+        rows = [{"key": work.key, "used_by": used, "bibtex": str(work)} for work, used in works]
+        print_json(rows)
         return
     click.echo("\n\n".join(str(work) for work, _ in works))
 

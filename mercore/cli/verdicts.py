@@ -32,7 +32,7 @@ def examined(checkup: Checkup) -> Json:
 def print_examined(about: Json) -> None:
     """Print what importing each plugin costs, then what was found and how to cure it."""
     rows = [
-        (row["module"], milliseconds(row["seconds"]), *_judged(row)) for row in about["imports"]
+        (row["module"], milliseconds(row["seconds"]), _judgement(row)) for row in about["imports"]
     ]
     print_grid(Grid(("module", "import, ms", ""), rows, left=1))
     for finding in about["findings"]:
@@ -46,12 +46,12 @@ def print_examined(about: Json) -> None:
     click.echo(", ".join(counts) or "nothing is wrong")
 
 
-def _judged(row: Json) -> tuple[str]:
+def _judgement(row: Json) -> str:
     from mercore.imports import SLOW
 
     if row["heavy"]:
-        return (f"imports {', '.join(row['heavy'])}",)
-    return ("slow",) if (row["seconds"] or 0.0) > SLOW else ("good",)
+        return f"imports {', '.join(row['heavy'])}"
+    return "slow" if (row["seconds"] or 0.0) > SLOW else "good"
 
 
 def judged(verdict: Verdict) -> Json:

@@ -33,13 +33,21 @@ class Installed:
             return self.component.inputs
 
     @property
+    def optional(self) -> frozenset[str]:
+        """The inputs that may be left unwired."""
+        media = self.component if isinstance(self.component, MediaComponent) else None
+        return media.optional if media else frozenset()
+
+    @property
     def output(self) -> Spec | None:
         """What a preprocessor derives."""
         return self.component.output if isinstance(self.component, Preprocessor) else None
 
     @property
     def dim(self) -> int | None:
-        """The width of a feature, where it is known before the weights are loaded."""
+        """The width of a feature by default, where it is known before the weights are loaded."""
+        if self.component.example:
+            return None  # that of an example says nothing
         try:
             return self.component.dim if isinstance(self.component, Encoder) else None
         except Exception:  # an option that it looks at is missing
@@ -71,7 +79,11 @@ class Installed:
             key = self.provided.kind
             return f"{key}: {{uses: {name}{shown}}}" if options else f"{key}: {name}"
         section = "streams" if isinstance(self.component, Preprocessor) else "features"
-        wires = ", ".join(f"{given}: {_root(given, spec)}" for given, spec in self.inputs.items())
+        wires = ", ".join(
+            f"{given}: {_root(given, spec)}"
+            for given, spec in self.inputs.items()
+            if given not in self.optional
+        )
         return f"{section}:\n  {_free(name)}: {{uses: {name}, inputs: {{{wires}}}{shown}}}"
 
 

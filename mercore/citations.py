@@ -25,7 +25,42 @@ REFERENCE: Final = """
       doi = {10.1145/3689092.3689415},
     }
 """
-"""The paper whose pipeline mercore is built after."""
+"""The paper whose pipeline mercore is built after; below it what several components follow."""
+
+MERBENCH: Final = """
+    @article{lian2024merbench,
+      author = {Lian, Zheng and Sun, Licai and Ren, Yong and Gu, Hao and Sun, Haiyang and Chen, Lan
+        and Liu, Bin and Tao, Jianhua},
+      title = {{MERBench}: A Unified Evaluation Benchmark for Multimodal Emotion Recognition},
+      journal = {arXiv preprint arXiv:2401.03429},
+      year = {2024},
+    }
+"""
+MER2024: Final = """
+    @inproceedings{lian2024mer,
+      author = {Lian, Zheng and Sun, Haiyang and Sun, Licai and Wen, Zhuofan and Zhang, Siyuan and
+        Chen, Shun and Gu, Hao and Zhao, Jinming and Ma, Ziyang and Chen, Xie and others},
+      title = {{MER} 2024: Semi-Supervised Learning, Noise Robustness, and Open-Vocabulary
+        Multimodal Emotion Recognition},
+      booktitle = {Proceedings of the 2nd International Workshop on Multimodal and Responsible
+        Affective Computing},
+      pages = {41--48},
+      year = {2024},
+    }
+"""
+SCIKIT_LEARN: Final = """
+    @article{pedregosa2011scikit,
+      author = {Pedregosa, F. and Varoquaux, G. and Gramfort, A. and Michel, V. and Thirion, B. and
+        Grisel, O. and Blondel, M. and Prettenhofer, P. and Weiss, R. and Dubourg, V. and
+        Vanderplas, J. and Passos, A. and Cournapeau, D. and Brucher, M. and Perrot, M. and
+        Duchesnay, E.},
+      title = {Scikit-learn: Machine Learning in {Python}},
+      journal = {Journal of Machine Learning Research},
+      volume = {12},
+      pages = {2825--2830},
+      year = {2011},
+    }
+"""
 
 _START = re.compile(r"@(?P<kind>[a-z]+)\{(?P<key>[^\s,{}]+),")
 _FIELD = re.compile(r"\s*(?P<name>[a-z]+)\s*=\s*\{")

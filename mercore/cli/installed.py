@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from mercore.media import Spec
     from mercore.plugins import Plugins, Provided
     from mercore.weights import Weights
+
+
+_WIDEST = 100  # columns of running text
 
 
 def listed(plugins: Plugins, kind: str | None, *, times: bool) -> Json:
@@ -47,7 +51,10 @@ def _component(one: Installed) -> Json:
         "distribution": one.provided.distribution,
         "version": one.provided.version,
         "about": one.about,
-        "inputs": {name: _spec(spec) for name, spec in one.inputs.items()},
+        "inputs": {
+            name: {**_spec(spec), "optional": name in one.optional}
+            for name, spec in one.inputs.items()
+        },
         "output": one.output and _spec(one.output),
         "dim": one.dim,
         "weights": state_of(weights),
@@ -94,8 +101,12 @@ def print_listed(about: Json) -> None:
 
 def _flow(row: Json) -> str:
     """Return ``audio, text`` or, of a preprocessor, ``audio → text``."""
-    media = [spec["medium"] for name, spec in row["inputs"].items() if name != "id"] or ["id"]
-    reads = ", ".join(dict.fromkeys(media)) if row["inputs"] else ""
+    media = [
+        "id" if name == "id" else spec["medium"]
+        for name, spec in row["inputs"].items()
+        if not spec["optional"]
+    ]
+    reads = ", ".join(dict.fromkeys(media))
     return f"{reads} → {row['output']['medium']}" if row["output"] else reads
 
 
@@ -141,8 +152,9 @@ def print_shown(about: Json) -> None:
     click.echo(f"{about['name']}: {about['kind']} of {about['distribution']} {about['version']}")
     click.echo(f"\n{about['doc']}\n")
     for name, spec in about["inputs"].items():
-        asked = [f"{key}: {value}" for key, value in list(spec.items())[1:] if value]
-        click.echo(f"input {name}: " + ", ".join([spec["medium"], *asked]))
+        asked = [f"{key} {spec[key]}" for key in ("rate", "count") if spec.get(key)]
+        optional = ["optional"] if spec["optional"] else []
+        click.echo(f"input {name}: " + ", ".join([spec["medium"], *asked, *optional]))
     if about["output"]:
         click.echo(f"output: {about['output']['medium']}")
     if about["dim"]:
@@ -158,22 +170,22 @@ def print_shown(about: Json) -> None:
 
 
 def _print_options(about: Json) -> None:
+    from rich.console import Console
+
     from mercore.options import in_yaml
 
-    if not about["options"]:
-        click.echo("no options\n")
-        return
-    rows = [
-        (
-            option["name"],
-            option["type"],
-            "(give it)" if option["required"] else in_yaml(option["default"]),
-            option["about"],
-        )
-        for option in about["options"]
-    ]
-    print_grid(Grid(("option", "type", "default", "is"), rows, left=1))
-    click.echo()
+    width = min(Console().width, _WIDEST)
+    for option in about["options"]:
+        default = "" if option["required"] else f"; default {in_yaml(option['default'])}"
+        click.echo(f"{option['name']}: {option['type']}{default or '; must be given'}")
+        if option["about"]:
+            indent = "    "
+            click.echo(
+                textwrap.fill(
+                    option["about"], width, initial_indent=indent, subsequent_indent=indent
+                )
+            )
+    click.echo("" if about["options"] else "no options\n")
 
 
 def _print_weights(about: Json) -> None:

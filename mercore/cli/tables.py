@@ -20,6 +20,7 @@ from mercore.markup import Grid
 
 _REASONS = 5
 _SYNTHETIC = "Synthetic data: these numbers show that the pipeline learns, nothing else."
+_LONGEST = 30  # columns: longer words are broken where there is no room
 _WHOLE = 10_000  # columns: none of our rows is longer
 
 
@@ -202,14 +203,32 @@ def _table(*columns: str) -> Table:
 
 
 def print_grid(grid: Grid) -> None:
-    """Print the table; in a narrow terminal words of its first columns stay whole."""
+    """Print the table; in a narrow terminal words stay whole where they can."""
     table = _table(*grid.columns)
     for row in grid.rows:
         _add(table, *row)
-    for i in range(grid.left):  # a narrow terminal should break words between them
-        words = [word for row in grid.rows for word in row[i].split()]
-        table.columns[i].min_width = max(map(cell_len, words), default=1)
+    console = Console()
+    if console.is_terminal:
+        for column, width in zip(table.columns, _widths(grid, console.width), strict=True):
+            column.width = width
     _print(table)
+
+
+def _widths(grid: Grid, room: int) -> list[int]:
+    """Return how wide each column is: the widest give way, as far as their words stay whole."""
+    columns = [list(column) for column in zip(grid.columns, *grid.rows, strict=True)]
+    widths = [max(map(cell_len, cells)) for cells in columns]
+    least = [
+        min(_LONGEST, max((cell_len(word) for cell in cells for word in cell.split()), default=1))
+        for cells in columns
+    ]
+    gaps = 2 * (len(columns) - 1)
+    while sum(widths) + gaps > room:
+        able = [i for i, width in enumerate(widths) if width > least[i]]
+        if not able:
+            break
+        widths[max(able, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _add(table: Table, *cells: object) -> None:

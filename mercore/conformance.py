@@ -115,8 +115,8 @@ def samples(component: Component, clips: Sequence[str]) -> list[Inputs]:
         raise PluginError(f"{component.name!r} reads no media; leave the clips out")
     if len(clips) < LEAST_CLIPS:
         raise PluginError(
-            f"found {len(clips)} clips, expected {LEAST_CLIPS} or more, of different lengths: "
-            "the checks compare samples with each other"
+            f"clips: found {len(clips)}, expected {LEAST_CLIPS} or more, of different lengths; the "
+            "checks compare samples with each other"
         )
     return [
         {name: _medium(clip, name, spec) for name, spec in component.needs().items()}

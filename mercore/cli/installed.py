@@ -101,12 +101,9 @@ def print_listed(about: Json) -> None:
 
 def _flow(row: Json) -> str:
     """Return ``audio, text`` or, of a preprocessor, ``audio → text``."""
-    media = [
-        "id" if name == "id" else spec["medium"]
-        for name, spec in row["inputs"].items()
-        if not spec["optional"]
-    ]
-    reads = ", ".join(dict.fromkeys(media))
+    needed = [name for name, spec in row["inputs"].items() if not spec["optional"]]
+    media = dict.fromkeys(row["inputs"][name]["medium"] for name in needed if name != "id")
+    reads = ", ".join(media or needed)
     return f"{reads} → {row['output']['medium']}" if row["output"] else reads
 
 

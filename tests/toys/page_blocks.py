@@ -20,6 +20,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from mercore.citations import entries
 from mercore.cli import main
 from mercore.errors import RegistryError
 from mercore.manifest import MEDIA, Manifest, is_text_file
@@ -242,7 +243,7 @@ def project(code: str, place: Place) -> None:
 LANGUAGES: dict[str, Callable[[str, Place], None]] = {
     "python": python, "py": python, "sh": shell, "yaml": registry, "diff": swap, "toml": project,
     "csv": manifest(".csv"), "jsonl": manifest(".jsonl"), "json": lambda code, _: json.loads(code),
-    "text": nothing, "layout": nothing,
+    "text": nothing, "layout": nothing, "bibtex": lambda code, _: entries(code),
 }  # fmt: skip
 COMMANDS: dict[str, Callable[[Sequence[str], Place], None]] = {
     "mer": mer, "make": make, "pip": pip, "python": python_script, "python3": python_script,

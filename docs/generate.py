@@ -14,8 +14,8 @@ from typing import Any
 from click import Context, Group
 
 from mercore import hookspecs
-from mercore.cli import main
 from mercore.citations import cited
+from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
 from mercore.options import in_yaml, options_of, type_in_words
 from mercore.plugins import KINDS, Plugins, Provided
@@ -100,8 +100,8 @@ def _component(provided: Provided) -> Iterator[str]:
     yield from _options(component)
     if component.licence:
         yield from ("", f"Licence of the default weights: {component.licence}.")
-    for entry in cited(component):
-        yield from ("", "```bibtex", str(entry), "```")
+    if works := cited(component):
+        yield from ("", "To cite:", "", "```bibtex", "\n\n".join(map(str, works)), "```")
 
 
 def _options(component: type[Component]) -> Iterator[str]:

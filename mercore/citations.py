@@ -141,7 +141,7 @@ def _braced(name: str, text: str) -> tuple[str, str]:
     depth = 1
     for place, character in _braces(text):
         depth += 1 if character == "{" else -1
-        if not depth:
+        if not depth and not re.search(rf",{_FIELD.pattern}", text[:place]):
             return " ".join(text[:place].split()), text[place + 1 :]
     raise ValueError(f"the field {name!r} has a brace that is not closed: {_shown(text)}")
 

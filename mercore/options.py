@@ -93,7 +93,8 @@ def type_in_words(schema: Schema, names: Mapping[str, str] = _NAMES) -> str:
     if "$ref" in schema:
         return names.get(schema["$ref"].rpartition("/")[2], "mapping")
     if "patternProperties" in schema:
-        return f"name: {type_in_words(*schema['patternProperties'].values(), names)}"
+        (value,) = schema["patternProperties"].values()
+        return f"name: {type_in_words(value, names)}"
     words = _TYPES[schema.get("type", "object")]
     if "items" in schema:
         words += f" of {type_in_words(schema['items'], names)}"

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mercore.components import Component, Encoder, MediaComponent, Preprocessor
+from mercore.components import Component, Encoder, Fusion, MediaComponent, Preprocessor
 from mercore.errors import MercoreError, PluginError, did_you_mean
 from mercore.media import Spec
 from mercore.plugins import KINDS, Plugins, Provided
@@ -76,8 +76,8 @@ class Installed:
         name, options = self.component.name, self.component.example
         shown = f", with: {_flow(options)}" if options else ""
         if not isinstance(self.component, MediaComponent):
-            key = self.provided.kind
-            return f"{key}: {{uses: {name}{shown}}}" if options else f"{key}: {name}"
+            used = f"{{uses: {name}{shown}}}" if options else name
+            return f"{self.provided.kind}: {used}{self._hint}"
         section = "streams" if isinstance(self.component, Preprocessor) else "features"
         wires = ", ".join(
             f"{given}: {_root(given, spec)}"
@@ -85,6 +85,13 @@ class Installed:
             if given not in self.optional
         )
         return f"{section}:\n  {_free(name)}: {{uses: {name}, inputs: {{{wires}}}{shown}}}"
+
+    @property
+    def _hint(self) -> str:
+        """What a fusion wants of the features, as a comment."""
+        if isinstance(self.component, Fusion) and self.component.most_frames is not None:
+            return "  # of features with frames: true"
+        return ""
 
 
 def installed(plugins: Plugins, provided: Provided) -> Installed:

@@ -137,7 +137,9 @@ def _costly(costs: Mapping[str, Cost]) -> Iterator[Finding]:
             yield Finding(WARNING, module, f"importing it imports {', '.join(cost.heavy)}", cure)
         elif cost.seconds is not None and cost.seconds > SLOW:
             slow = f"importing it takes {cost.seconds:.2f} s, more than {SLOW} s"
-            yield Finding(WARNING, module, slow, "python -X importtime -c 'import " + module + "'")
+            yield Finding(
+                WARNING, module, slow, f"see where: python -X importtime -c 'import {module}'"
+            )
         elif cost.seconds is None:
             yield Finding(
                 ERROR,

@@ -102,7 +102,10 @@ def installed(plugins: Plugins, provided: Provided) -> Installed:
         return Installed(provided, built, "")
     except MercoreError as error:
         # Two plugins with one name, or options that must be given: what is said of it holds still.
-        return Installed(provided, component.model_construct(), str(error))
+        problem = str(error)
+    except Exception as error:  # of a plugin: the others are listed all the same
+        problem = f"{type(error).__name__}: {error}"
+    return Installed(provided, component.model_construct(), problem)
 
 
 def find(plugins: Plugins, name: str, kind: str | None = None) -> Provided:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
 
-from mercore.errors import few
+from mercore.citations import cited
+from mercore.errors import PluginError, few
 from mercore.imports import SLOW, Cost, import_cost
 from mercore.plugins import GROUP, HOOKS, Broken, Plugins
 from mercore.requirements import Unmet, unmet, unmet_extras
@@ -52,6 +53,7 @@ def examine(found: Sequence[EntryPoint] | None = None) -> Checkup:
         *_conflicts(plugins),
         *_requirements(points),
         *_idle(plugins, points),
+        *_citations(plugins),
         *_costly(costs),
     ]
     order = (ERROR, WARNING, NOTE)
@@ -128,6 +130,17 @@ def _idle(plugins: Plugins, points: Sequence[EntryPoint]) -> Iterator[Finding]:
                 "it provides nothing",
                 f"mark a function called one of {', '.join(HOOKS)} with @hookimpl",
             )
+
+
+def _citations(plugins: Plugins) -> Iterator[Finding]:
+    for provided in plugins:
+        try:
+            cited(provided.component)
+        except PluginError as error:
+            cure = (
+                "write it as @article{name2024word, author = {...}, title = {...}, year = {2024}}"
+            )
+            yield Finding(WARNING, provided.origin, str(error), cure)
 
 
 def _costly(costs: Mapping[str, Cost]) -> Iterator[Finding]:

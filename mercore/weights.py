@@ -12,8 +12,8 @@ from mercore.components import Component
 from mercore.errors import CheckpointError
 
 NONE, PACKAGED, HERE, MISSING = "none needed", "in the package", "here", "not here"
-GIVEN = "yours to give"
-_WORST_FIRST = (MISSING, GIVEN, HERE, PACKAGED)
+GIVEN, UNKNOWN = "yours to give", "unknown"
+_WORST_FIRST = (UNKNOWN, MISSING, GIVEN, HERE, PACKAGED)
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".npz", ".h5", ".gguf")
 _SHARD = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\..*)")
@@ -26,9 +26,9 @@ class Weights:
     checkpoint: str
     """The hub id or the path; empty where an option without a default names it."""
     state: str
-    """``in the package``, ``here``, ``not here`` or ``yours to give``."""
+    """``in the package``, ``here``, ``not here``, ``yours to give`` or ``unknown``."""
     cure: str = ""
-    """How to get what is not here."""
+    """How to get what is not here; what went wrong where that is unknown."""
 
 
 def weights_of(component: Component) -> list[Weights]:
@@ -46,16 +46,21 @@ def _weights(component: Component) -> Iterator[Weights]:
     field = type(component).model_fields.get("checkpoint")
     if field is not None and not hasattr(component, "checkpoint"):
         yield Weights("", GIVEN, "name them by the option checkpoint")
-    try:
-        checkpoints = component.checkpoints()
-    except CheckpointError as error:
-        yield Weights("", MISSING, str(error))
     else:
-        yield from map(_found, checkpoints)
+        yield from _own(component)
     for name in type(component).model_fields:
         option = getattr(component, name, None)
         if isinstance(option, Component):
             yield from _weights(option)
+
+
+def _own(component: Component) -> list[Weights]:
+    try:
+        return [_found(checkpoint) for checkpoint in component.checkpoints()]
+    except CheckpointError as error:
+        return [Weights("", MISSING, str(error))]
+    except Exception as error:  # of a plugin: the others are listed all the same
+        return [Weights("", UNKNOWN, f"checkpoints() raises {type(error).__name__}: {error}")]
 
 
 def _found(checkpoint: str | Path) -> Weights:

@@ -19,7 +19,7 @@ from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins, Provided
 from mercore.registry import Registry
 from mercore.resolve import resolve
-from mercore.weights import GIVEN, HERE, MISSING, NONE, PACKAGED, state_of, weights_of
+from mercore.weights import GIVEN, HERE, MISSING, NONE, PACKAGED, UNKNOWN, state_of, weights_of
 
 PLUGINS = Plugins()
 EVERY = [provided for provided in PLUGINS if provided.component.name != "both"]
@@ -158,6 +158,27 @@ def test_a_name_of_two_kinds_wants_to_know_which(
     assert find(plugins, "letters", "encoder").kind == "encoder"
 
 
+BAD = """
+
+from pydantic import Field
+
+class Bad(Letters):
+    name = "bad"
+    size: int = Field(default_factory=lambda: 1 // 0)
+
+    @property
+    def dim(self):
+        return 1 // 0
+
+    def checkpoints(self):
+        return 1 // 0
+
+@hookimpl
+def encoders():
+    return [Bad]
+"""
+
+
 class At(Encoder):
     name: ClassVar[str] = "at"
     inputs: ClassVar = {"text": Words()}
@@ -208,6 +229,19 @@ def test_a_checkpoint_without_a_default_is_yours_to_give() -> None:
         checkpoint: str
 
     assert state(Open.model_construct()) == GIVEN
+
+
+def test_a_component_that_raises_spoils_nothing_but_its_own_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = Path(mercore_toys.__file__).read_text() + BAD
+    plugins = Plugins([install(tmp_path, "acme-bad", code)])
+    found = installed(plugins, find(plugins, "bad"))
+    assert found.problem == "ZeroDivisionError: division by zero"
+    (weights,) = weights_of(found.component)
+    assert (weights.state, found.dim) == (UNKNOWN, None)
+    assert weights.cure == "checkpoints() raises ZeroDivisionError: division by zero"
 
 
 @pytest.fixture

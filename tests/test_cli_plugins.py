@@ -87,6 +87,29 @@ def test_a_plugin_that_is_broken_is_listed_with_the_reason_and_the_place(
     assert line.endswith(f"({tmp_path / 'acme_broken.py'}:1 in <module>)")
 
 
+def test_times_are_measured_where_they_are_asked_for() -> None:
+    found = mer_json("ensemble", "--times")["components"]
+    assert all(0 < row["import_seconds"] < 60 for row in found)
+    head, row, *_ = mer("ensemble", "--times").stdout.splitlines()
+    assert head.split()[-2:] == ["import,", "ms"]
+    assert row.split()[-1].isdigit()
+
+
+def test_the_doctor_ends_with_1_for_an_error_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = install(tmp_path, "acme-broken", "import no_such_module_anywhere\n")
+    monkeypatch.setattr("mercore.doctor.entry_points", lambda group: [broken])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = mer("doctor")
+    assert result.exit_code == 1
+    assert "error: plugin 'acme_broken' of acme-broken: set aside: ModuleNotFou" in result.stdout
+    assert result.stdout.endswith("  mend it, or pip uninstall acme-broken\n1 error\n")
+    about = json.loads(mer("doctor", "--json").stdout)
+    assert (about["healthy"], about["imports"]) == (False, [])
+    assert about["findings"][0]["severity"] == "error"
+
+
 def test_show_tells_all_of_a_component() -> None:
     about = mer_json("show", "hubert")
     assert (about["kind"], about["distribution"]) == ("encoder", "mercore-hubert")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from plugin_files import install
+from pydantic import JsonValue
 from toy_clips import write_wav
 
 from mercore.conformance import FAILED, PASSED, SKIPPED, Verdict, run, samples
@@ -95,7 +96,7 @@ def test_wrong_options_are_told_as_those_of_a_registry() -> None:
 
 
 def test_a_component_that_cannot_be_loaded_says_why_once() -> None:
-    options = {"source": "x", "digest": "0123456789abcdef", "width": 3}
+    options: dict[str, JsonValue] = {"source": "x", "digest": "0123456789abcdef", "width": 3}
     with pytest.raises(RunError, match="feature 'x' was imported and cannot be computed"):
         run(Plugins(), "encoder", "imported", options, device="cpu")
 

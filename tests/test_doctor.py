@@ -100,6 +100,13 @@ def test_a_plugin_without_a_hook_provides_nothing_and_is_warned_of(folder: Path)
     assert "@hookimpl" in finding.cure
 
 
+def test_a_citation_that_is_no_bibtex_is_warned_of(folder: Path) -> None:
+    code = LENGTH.format(name="vague").replace("inputs =", 'citation = "Me, 2024"\n    inputs =')
+    finding = only(examine([install(folder, "acme-vague", code)]))
+    assert (finding.severity, finding.subject) == (WARNING, "acme-vague 1.2")
+    assert finding.message.startswith("component 'vague': no BibTeX to cite: found 'Me, 2024'")
+
+
 def test_two_plugins_with_one_name_are_an_error_naming_both(folder: Path) -> None:
     points = [install(folder, name, LENGTH.format(name="twin")) for name in ("acme-a", "acme-b")]
     finding = only(examine(points))

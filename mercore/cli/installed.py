@@ -10,10 +10,12 @@ import click
 
 from mercore.cli.show import Json
 from mercore.cli.tables import print_grid
+from mercore.errors import PluginError
 from mercore.markup import Grid
 
 if TYPE_CHECKING:
     from mercore.catalogue import Installed
+    from mercore.components import Component
     from mercore.media import Spec
     from mercore.plugins import Plugins, Provided
     from mercore.weights import Weights
@@ -115,7 +117,6 @@ def milliseconds(seconds: float | None) -> str:
 def shown(plugins: Plugins, provided: Provided) -> Json:
     """Return all there is to say of a component."""
     from mercore.catalogue import installed
-    from mercore.citations import cited
     from mercore.options import options_of
 
     one = installed(plugins, provided)
@@ -138,10 +139,20 @@ def shown(plugins: Plugins, provided: Provided) -> Json:
         ],
         "source": one.source,
         "licence": component.licence,
-        "citation": "\n\n".join(map(str, cited(component))),
+        "citation": _bibtex(component),
         "yaml": one.yaml,
         "problem": one.problem,
     }
+
+
+def _bibtex(component: type[Component]) -> str:
+    """Return its citation in one form; as it is where it is no BibTeX, which the doctor tells."""
+    from mercore.citations import cited
+
+    try:
+        return "\n\n".join(map(str, cited(component)))
+    except PluginError:
+        return component.citation.strip()
 
 
 def print_shown(about: Json) -> None:

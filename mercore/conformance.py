@@ -97,7 +97,11 @@ def run(
         # pytest keeps modules by their name, and would take an earlier one of the same name.
         path = Path(folder) / f"test_{name}_{uuid4().hex}.py"
         path.write_text(_module(kind, name, options, clips), encoding="utf-8")
-        return Verdict(kind, name, _checks(path, [] if device != "cpu" else WITHOUT_GPU))
+        try:
+            return Verdict(kind, name, _checks(path, [] if device != "cpu" else WITHOUT_GPU))
+        except InputError as error:
+            made_up = "" if clips else "the made-up samples; give three or more clips (--clip): "
+            raise InputError(f"{name} cannot use {made_up or 'a clip: '}{error}") from error
 
 
 def component(kind: str, name: str, options: str) -> Component:
@@ -186,11 +190,14 @@ class _Reports:
     fatal: MercoreError | None = None
 
     def pytest_exception_interact(self, node: Any, call: Any, report: Any) -> None:
-        """Note an error that is none of the check: weights or a package that are missing."""
+        """Note an error that is none of the check: missing weights, samples that do not suit it.
+
+        The checks themselves take care of what a component may refuse.
+        """
         error = call.excinfo.value
-        if isinstance(error, CheckpointError | RunError):
+        if isinstance(error, CheckpointError | RunError | InputError):
             self.fatal = error
-            node.session.shouldstop = "the component cannot be loaded"
+            node.session.shouldstop = "all other checks would end the same way"
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep the report of the check itself, or of what comes before it where that ends it."""

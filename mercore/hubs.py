@@ -57,10 +57,7 @@ class Repository(ABC):
         return None if unknown else commit or _current(self)
 
     def copy(self) -> Path | None:
-        """Return the folder of the local copy, whole or not; None if there is none.
-
-        The hub is not asked, and without its client nothing can be there.
-        """
+        """Return the folder of the local copy, whole or not, without asking the hub; else None."""
         try:
             folder = self.snapshot(self._commit_here())
         except ImportError:

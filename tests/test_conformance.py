@@ -22,7 +22,10 @@ from mercore_toys import Either, Letters, Sign
 
 FAULTY = """\
 import numpy as np
-from mercore import CheckpointError, Encoder, Words, hookimpl
+from mercore import CheckpointError, Encoder, InputError, Words, hookimpl
+
+def refuse(batch):
+    raise InputError("no such words")
 
 class Backwards(Encoder):
     name = "backwards"
@@ -30,6 +33,8 @@ class Backwards(Encoder):
     table: str = "none"
 
     def load(self, device, dtype):
+        if self.table == "refuse":
+            return refuse
         if self.table != "none":
             raise CheckpointError(f"no table at {self.table!r}; make one")
         def encode(batch):
@@ -81,6 +86,20 @@ def test_weights_that_only_load_misses_are_one_error_and_no_list_of_failures(
 ) -> None:
     with pytest.raises(CheckpointError, match="no table at '/nowhere'; make one"):
         run(faulty, "encoder", "backwards", {"table": "/nowhere"}, device="cpu")
+
+
+def test_samples_that_do_not_suit_it_are_one_error_that_asks_for_clips(
+    tmp_path: Path, faulty: Plugins
+) -> None:
+    refuse: dict[str, JsonValue] = {"table": "refuse"}
+    with pytest.raises(InputError) as caught:
+        run(faulty, "encoder", "backwards", refuse, device="cpu")
+    assert str(caught.value) == (
+        "backwards cannot use the made-up samples; give three or more clips (--clip): no such words"
+    )
+    given = clips(tmp_path, *"abc")
+    with pytest.raises(InputError, match="backwards cannot use a clip: no such words"):
+        run(faulty, "encoder", "backwards", refuse, clips=given, device="cpu")
 
 
 def test_weights_that_are_not_here_are_told_before_any_check() -> None:

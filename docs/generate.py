@@ -5,21 +5,19 @@ A test compares them with what this would write.
 
 from __future__ import annotations
 
-import ast
 import inspect
-import json
 import re
-import textwrap
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from click import Context, Group
 
 from mercore import hookspecs
+from mercore.citations import cited
 from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
+from mercore.options import in_yaml, options_of, type_in_words
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
 
@@ -99,14 +97,22 @@ def _component(provided: Provided) -> Iterator[str]:
     yield from ("", f"## {component.name}", "")
     yield f"{article} {kind}{_media(component)}."
     yield from ("", *_doc(provided), "")
-    if not component.model_fields:
+    yield from _options(component)
+    if component.licence:
+        yield from ("", f"Licence of the default weights: {component.licence}.")
+    if works := cited(component):
+        yield from ("", "To cite:", "", "```bibtex", "\n\n".join(map(str, works)), "```")
+
+
+def _options(component: type[Component]) -> Iterator[str]:
+    options = options_of(component)
+    if not options:
         yield "No options."
         return
-    options, said = component.model_json_schema()["properties"], _said(component)
     yield from ("| option | type | default | is |", "|---|---|---|---|")
-    for name, option in options.items():
-        about = option.get("description") or said.get(name, "")
-        yield _row(f"`{name}`", _type(option), _default(option), about.replace("``", "`"))
+    for option in options:
+        default = option.default_in_yaml and f"`{option.default_in_yaml}`"
+        yield _row(f"`{option.name}`", option.type, default, option.about.replace("``", "`"))
 
 
 def _media(component: type[Component]) -> str:
@@ -115,45 +121,6 @@ def _media(component: type[Component]) -> str:
     inputs = ", ".join(f"`{name}: {spec!r}`" for name, spec in component.inputs.items())
     output = f" and gives `{component.output!r}`" if issubclass(component, Preprocessor) else ""
     return f" that reads {inputs}{output}"
-
-
-def _said(component: type[Component]) -> dict[str, str]:
-    """Return what the text below each field says of it, for fields without a description."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(component))).body
-    said = {}
-    for field, text in pairwise(ast.iter_child_nodes(tree)):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str() as about)):
-                said[name] = " ".join(about.split())
-    return said
-
-
-def _type(schema: Mapping[str, Any]) -> str:
-    """Return the type that a JSON Schema describes, in words, with its limits."""
-    if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_type(part) for part in schema["anyOf"]))
-    if "$ref" in schema:
-        return NAMES.get(schema["$ref"].rpartition("/")[2], "mapping")
-    if "patternProperties" in schema:
-        return f"name: {_type(*schema['patternProperties'].values())}"
-    words = TYPES[schema.get("type", "object")]
-    if "items" in schema:
-        words += f" of {_type(schema['items'])}"
-    limits = (f"{sign} {schema[key]}" for key, sign in LIMITS.items() if key in schema)
-    return ", ".join([words, *limits])
-
-
-def _default(schema: Mapping[str, Any]) -> str:
-    """Return the default as registry.yaml writes it."""
-    if "default" not in schema:
-        return ""
-    default = schema["default"]
-    if isinstance(default, dict):
-        # The short form of a component without options.
-        default = default.get("uses", {name: value for name, value in default.items() if value})
-    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
 def _row(*cells: str) -> str:
@@ -200,25 +167,15 @@ NAMES = {
     "Use": "[a component](#a-fusion-or-an-ensemble)",
     "Mining": "[mining](#mining)",
     "JsonValue": "any value",
-    "Preprocessor": "a preprocessor",
 }
-TYPES = {
-    "string": "text",
-    "integer": "whole number",
-    "number": "number",
-    "boolean": "`true` or `false`",
-    "array": "list",
-    "object": "options by name",
-    "null": "`null`",
-}
-LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
 def _keys(title: str, model: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", f"## {title}", "", "| key | type | default | is |", "|---|---|---|---|")
     for name, key in model["properties"].items():
-        default = "required" if name in model.get("required", ()) else _default(key)
-        yield _row(f"`{name}`", _type(key), default, key.get("description", ""))
+        default = f"`{in_yaml(key['default'])}`" if "default" in key else ""
+        needed = "required" if name in model.get("required", ()) else default
+        yield _row(f"`{name}`", type_in_words(key, NAMES), needed, key.get("description", ""))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from mercore.cli.ablate import ablate
 from mercore.cli.corrupt import corrupt
 from mercore.cli.exchange import export, import_, submit
 from mercore.cli.lm import lm
-from mercore.cli.look import check, plugins, prune, schema, show_samples, status
+from mercore.cli.look import check, prune, schema, show_samples, status
 from mercore.cli.main import main
 from mercore.cli.new import new
+from mercore.cli.plugins import plugins
 from mercore.cli.work import ensemble, extract, mine, predict, report, run, train
 
 __all__ = ["main"]

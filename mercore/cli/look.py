@@ -1,4 +1,4 @@
-"""The commands that show or tidy what there is: check, plugins, status, show, prune, schema."""
+"""The commands that show or tidy what there is: check, status, show, prune, schema."""
 
 from __future__ import annotations
 
@@ -33,20 +33,6 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
         pipeline.check_media(samples)
     about = show.checked(pipeline, samples)
     print_json(about) if as_json else tables.print_checked(about)
-
-
-@click.command()
-@JSON
-def plugins(as_json: bool) -> None:
-    """List the installed components.
-
-    Plugins that could not be used are listed with the reason.
-    """
-    from mercore.cli import show, tables
-    from mercore.plugins import Plugins
-
-    about = show.installed(Plugins())
-    print_json(about) if as_json else tables.print_installed(about)
 
 
 @click.command()

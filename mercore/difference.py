@@ -54,7 +54,7 @@ def differences(before: Pipeline, after: Pipeline) -> list[Difference]:
         old, new = (_nodes(getattr(each, kind), each) for each in (before, after))
         parts += _compared(kind.removesuffix("s"), old, new)
     branches = _compared("branch", _branches(before), _branches(after))
-    voted = [*branches, *_mining(before, after), _ensemble(before, after)]
+    voted = [*branches, *_mining(before, after, branches), _ensemble(before, after)]
     return [*parts, *voted, _results(voted)]
 
 
@@ -92,12 +92,15 @@ def _one(kind: str, name: str, before: _Parts, after: _Parts) -> Difference:
     return Difference(kind, name, CHANGED, tuple(why))
 
 
-def _mining(before: Pipeline, after: Pipeline) -> Iterator[Difference]:
+def _mining(
+    before: Pipeline, after: Pipeline, branches: Sequence[Difference]
+) -> Iterator[Difference]:
     """Yield what is said of the data mining, where either registry declares some."""
     old, new = (pipeline.registry.content.mining for pipeline in (before, after))
     if old and new:
         keys = changes(old.model_dump(mode="json"), new.model_dump(mode="json"))
-        yield Difference("mining", "", CHANGED if keys else SAME, tuple(keys))
+        why = (*keys, *_others(branches))
+        yield Difference("mining", "", CHANGED if why else SAME, why)
     elif old or new:
         yield Difference("mining", "", REMOVED if old else ADDED)
 
@@ -110,9 +113,14 @@ def _ensemble(before: Pipeline, after: Pipeline) -> Difference:
 
 def _results(voted: Sequence[Difference]) -> Difference:
     """Return whether the predictions change: they come from all the branches together."""
-    why = [
+    why = _others(voted)
+    return Difference("results", "", CHANGED if why else SAME, why)
+
+
+def _others(parts: Sequence[Difference]) -> tuple[Change, ...]:
+    """Return the parts that are not the same as reasons for what is made from all of them."""
+    return tuple(
         Change(f"{part.kind} {part.name}".strip(), None, part.status)
-        for part in voted
+        for part in parts
         if part.status != SAME
-    ]
-    return Difference("results", "", CHANGED if why else SAME, tuple(why))
+    )

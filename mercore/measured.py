@@ -110,20 +110,19 @@ def fitting(branch: BranchNode, folders: Sequence[RunFolder], number: int = 0) -
         if about and _fused(about) == branch.fusion.name:
             same = about["fusion"] == describe(branch.fusion)
             options = "" if same else ", with other options"
-            return Estimate(about["seconds"], f"{branch.name} of {place}{options}")
+            return Estimate(about["seconds"], f"{place}, the branch itself{options}")
     for folder in folders:
+        place = folder.round(number).path
         others = [about for about in _trained(folder.round(number)) if _like(about, branch)]
         if others:
             mean = sum(about["seconds"] for about in others) / len(others)
-            return Estimate(mean, f"the mean of {len(others)} branches of {folder.round(number).path}")
+            return Estimate(mean, f"{place}, the mean of its branches")
     return fitting(branch, folders) if number else UNKNOWN
 
 
 def _trained(folder: RunFolder) -> Iterator[dict[str, Any]]:
     """Yield what is noted of each branch of the folder, whatever the registry says."""
-    for path in sorted((folder.path / "branches").glob("*/branch.json")):
-        if about := folder.trained(path.parent.name):
-            yield about
+    yield from filter(None, map(folder.trained, folder.branches()))
 
 
 def _like(about: Mapping[str, Any], branch: BranchNode) -> bool:

@@ -14,8 +14,10 @@ from mercore.measured import NOTHING, Estimate, extraction, fitting
 from mercore.mining import PseudoLabels
 from mercore.pipeline import Node, Pipeline
 from mercore.project import Project
+from mercore.recipes import Change
 from mercore.results import Round
 from mercore.sources import Sources
+from mercore.staleness import reasons
 from mercore.status import superseded
 from mercore.store import Collection, Entry, Store
 from mercore.target import pending
@@ -40,6 +42,8 @@ class Fitting:
 
     name: str
     train: bool
+    why: tuple[Change, ...]
+    """What is otherwise than when it was trained; empty where it was not, or need not be again."""
     time: Estimate
 
 
@@ -67,6 +71,8 @@ class Plan:
     branches: tuple[Fitting, ...]
     mining: Mining | None
     """None where the registry declares none."""
+    left: tuple[str, ...]
+    """Branches of the run folder that the registry does not declare any more."""
     problem: str | None
     """Why `mer run` would not begin."""
 
@@ -96,9 +102,13 @@ def plan(project: Project, measured: Iterable[RunFolder] = ()) -> Plan:
     try:
         project.check_trainable()
     except MercoreError as error:
-        return Plan(extracting, (), None, str(error))
+        return Plan(extracting, (), None, (), str(error))
     folders = [project.folder, *measured]
-    return Plan(extracting, *_trainings(Training(project, work.expected()), folders), None)
+    branches, mining = _trainings(Training(project, work.expected()), folders)
+    left = tuple(
+        name for name in project.folder.branches() if name not in project.pipeline.branches
+    )
+    return Plan(extracting, branches, mining, left, None)
 
 
 class _Work:
@@ -172,12 +182,13 @@ def _trainings(
     training: Training, folders: Sequence[RunFolder]
 ) -> tuple[tuple[Fitting, ...], Mining | None]:
     number, stale = _first_stale(training)
-    branches = training.project.pipeline.branches
-    first = stale if number == 0 else []
-    fittings = tuple(
-        Fitting(name, name in first, _time(training, [name], folders, 0)) for name in branches
-    )
-    return fittings, _mining(training, number, stale, folders)
+    project, first = training.project, stale if number == 0 else []
+    fittings = []
+    for name, branch in project.pipeline.branches.items():
+        known = (project.pipeline, project.folder, project.store, project.manifest)
+        why = tuple(reasons(branch, *known)) if name in first else ()
+        fittings.append(Fitting(name, name in first, why, _time(training, [name], folders, 0)))
+    return tuple(fittings), _mining(training, number, stale, folders)
 
 
 def _first_stale(training: Training) -> tuple[int, list[str]]:

@@ -32,7 +32,12 @@ class Change:
 
 def component_recipe(component: Component) -> dict[str, JsonValue]:
     """Return what decides what the component computes; what identifies a checkpoint, for it."""
-    return dict(_flat(describe(component), ""))
+    return described_recipe(describe(component))
+
+
+def described_recipe(described: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Return the same of what ``describe`` said of a component, once."""
+    return dict(_flat(described, ""))
 
 
 def node_recipe(node: Node, pipeline: Pipeline) -> Recipe:
@@ -63,8 +68,8 @@ def stored_recipe(header: Mapping[str, Any]) -> Recipe:
     """Return what the store noted of how a stream or feature was made."""
     inputs = {f"inputs.{name}": made for name, made in header.get("inputs", {}).items()}
     known = {key: header[key] for key in ("dtype", "distribution") if key in header}
-    component = header.get("component")
-    return (dict(_flat(component, "")) if _is_component(component) else {}) | inputs | known
+    component: Any = header.get("component")
+    return (described_recipe(component) if component else {}) | inputs | known
 
 
 def changes(before: Recipe, after: Recipe) -> list[Change]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mercore.measured import Estimate
     from mercore.plan import Extracting, Plan
     from mercore.plan import Mining as Rounds
+    from mercore.recipes import Change
 
 Json = dict[str, Any]
 _LONG = 60  # characters of a value that are shown
@@ -52,9 +53,7 @@ def diff(
         sys.exit(1)
 
 
-def _compared(
-    done: Comparison, first: str, second: str, manifest: str | None, store: str
-) -> Json:
+def _compared(done: Comparison, first: str, second: str, manifest: str | None, store: str) -> Json:
     return {
         "first": first,
         "second": second,
@@ -65,7 +64,7 @@ def _compared(
         "stored": done.stored,
         "out": str(done.out),
         "problem": done.problem,
-        "plan": done.plan and not done.problem and _plan(done.plan) or None,
+        "plan": (done.plan and not done.problem and _plan(done.plan)) or None,
         "superseded": [
             {
                 "name": collection.identity.folder,
@@ -78,11 +77,13 @@ def _compared(
 
 
 def _part(part: Difference) -> Json:
-    why = [
-        {"what": change.what, "before": change.before, "after": change.after}
-        for change in part.why
-    ]
+    why = [changed(change) for change in part.why]
     return {"kind": part.kind, "name": part.name, "status": part.status, "why": why}
+
+
+def changed(change: Change) -> Json:
+    """Return one reason."""
+    return {"what": change.what, "before": change.before, "after": change.after}
 
 
 def _plan(plan: Plan) -> Json:
@@ -90,9 +91,15 @@ def _plan(plan: Plan) -> Json:
     return {
         "extracted": [_extracting(part) for part in plan.extracting],
         "branches": [
-            {"name": part.name, "train": part.train, **_time(part.time, part.train)}
+            {
+                "name": part.name,
+                "train": part.train,
+                "why": [changed(change) for change in part.why],
+                **_time(part.time, part.train),
+            }
             for part in plan.branches
         ],
+        "left": list(plan.left),
         "mining": plan.mining and _rounds(plan.mining),
         "seconds": round(sum(known), 3),
         "unknown": len(plan.times) - len(known),
@@ -147,7 +154,7 @@ def _print_parts(about: Json) -> None:
     from mercore.markup import Grid
 
     rows = [
-        (row["kind"], row["name"], row["status"], "; ".join(map(_why, row["why"])))
+        (row["kind"], row["name"], row["status"], "; ".join(map(why, row["why"])))
         for row in about["parts"]
         if row["status"] != "same"
     ]
@@ -157,7 +164,8 @@ def _print_parts(about: Json) -> None:
     print_grid(Grid(("part", "name", "", "why"), rows))
     same = Counter(row["kind"] for row in about["parts"] if row["status"] == "same")
     if same:
-        click.echo("same: " + ", ".join(f"{count} {_plural(kind, count)}" for kind, count in same.items()))
+        counts = [f"{count} {_plural(kind, count)}" for kind, count in same.items()]
+        click.echo(f"same: {', '.join(counts)}")
 
 
 def _plural(kind: str, count: int) -> str:
@@ -166,10 +174,15 @@ def _plural(kind: str, count: int) -> str:
     return "branches" if kind == "branch" else f"{kind}s"
 
 
-def _why(change: Json) -> str:
+def why(change: Json) -> str:
+    """Return one reason for people."""
     what, before, after = change["what"], change["before"], change["after"]
     kind = what.partition(" ")[0]
-    if kind in ("stream", "feature"):
+    if what == "samples":
+        return "other samples: their splits, their files, or which of them failed"
+    if what.endswith("media"):
+        return f"{what.removesuffix('media')}media are decoded otherwise"
+    if kind in ("stream", "feature") and ":" not in what:
         return f"{what} changed"
     if kind in ("branch", "mining", "ensemble"):
         return f"{what} {after}"
@@ -192,8 +205,22 @@ def _print_plan(plan: Json) -> None:
 
     columns = ("part", "name", "to do", "kept", "time", "measured")
     print_grid(Grid(columns, list(_rows(plan))))
-    more = f", and {plan['unknown']} of unknown time" if plan["unknown"] else ""
-    click.echo(f"about {duration(plan['seconds'])} one after another{more}")
+    click.echo(_total(plan))
+    for row in plan["branches"]:
+        if row["why"]:
+            click.echo(f"{row['name']} is trained again: {'; '.join(map(why, row['why']))}")
+    if plan["left"]:
+        click.echo(f"kept in the run folder, but not used: {', '.join(plan['left'])}")
+
+
+def _total(plan: Json) -> str:
+    todo = [row for row in (*plan["extracted"], *plan["branches"]) if row["measured"]]
+    if not todo and not (plan["mining"] and plan["mining"]["measured"]):
+        return "nothing to do"
+    if not plan["seconds"]:
+        return "how long it takes is not known: nothing like it was measured"
+    more = f"; {plan['unknown']} of them not counted" if plan["unknown"] else ""
+    return f"about {duration(plan['seconds'])}, one after another{more}"
 
 
 def _rows(plan: Json) -> Iterator[tuple[str, ...]]:

@@ -18,9 +18,7 @@ ENDPOINT = click.option(
     "--endpoint", metavar="URL", help="The S3 server; else AWS_ENDPOINT_URL, or AWS."
 )
 OUT = click.option("--out", default="runs/default", metavar="DIR", help="The run folder.")
-MANIFEST = click.option(
-    "--manifest", default="manifest.csv", metavar="FILE", help="The samples."
-)
+MANIFEST = click.option("--manifest", default="manifest.csv", metavar="FILE", help="The samples.")
 STORE = click.option(
     "--store",
     default="mer.zarr",

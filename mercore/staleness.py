@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import JsonValue
+
 from mercore.components import IntArray
 from mercore.dataset import label_indices, trainable
 from mercore.errors import MercoreError
@@ -20,12 +22,16 @@ _COMMON = ("classes", "folds", "seed")
 
 
 def reasons(
-    branch: BranchNode, pipeline: Pipeline, folder: RunFolder, store: Store, manifest: Manifest
+    branch: BranchNode,
+    pipeline: Pipeline,
+    folder: RunFolder,
+    store: Store | None,
+    manifest: Manifest | None,
 ) -> list[Change]:
     """Return what is otherwise than when a branch of the run folder was trained.
 
     Of a feature that changed, what the store noted of the old one tells why. Empty for a branch
-    that was never trained.
+    that was never trained, and where nothing is seen without a manifest.
     """
     about = folder.trained(branch.name)
     if about is None:
@@ -36,11 +42,12 @@ def reasons(
     for change in changes(before, {key: after[key] for key in after if key in before or _own(key)}):
         kind, _, name = change.what.partition(" ")
         if kind == "feature":
-            found += _made(pipeline.features[name], str(change.before), pipeline, store)
+            found += made_otherwise(pipeline.features[name], str(change.before), pipeline, store)
         else:
             found.append(change)
-    found += _samples(pipeline, folder, manifest)
-    return found or [Change("samples")]
+    if manifest is None:
+        return found
+    return [*found, *_samples(pipeline, folder, manifest)] or [Change("samples")]
 
 
 def _own(key: str) -> bool:
@@ -62,20 +69,30 @@ def _common(folder: RunFolder) -> dict[str, Any]:
     return {"classes": list(content.classes), "folds": content.folds, "seed": content.seed}
 
 
-def _made(node: Node, before: str, pipeline: Pipeline, store: Store) -> Iterator[Change]:
-    """Yield why a stream or feature is not the one of an earlier fingerprint."""
-    old = store.collection(node.groups[0], node.name, before)
+def made_otherwise(
+    node: Node, before: str, pipeline: Pipeline, store: Store | None
+) -> Iterator[Change]:
+    """Yield why a stream or feature is not the one of an earlier fingerprint.
+
+    By what the store noted of that; where it has none, just that it is another.
+    """
+    old = store.collection(node.groups[0], node.name, before) if store else None
     what = f"{node.kind} {node.name}"
     if old is None or not old.header.get("component"):
         yield Change(what, before, node.fingerprint)
         return
     found = changes(stored_recipe(old.header), stored_recipe(header(node, pipeline)))
     for change in found or [Change("media")]:
-        stream = node.inputs.get(change.what.removeprefix("inputs."), "")
-        if stream in pipeline.streams and store.collection("streams", stream, str(change.before)):
-            yield from _made(pipeline.streams[stream], str(change.before), pipeline, store)
+        stream = pipeline.streams.get(node.inputs.get(change.what.removeprefix("inputs."), ""))
+        if stream and _is_stored(stream, change.before, store):
+            yield from made_otherwise(stream, str(change.before), pipeline, store)
         else:
             yield Change(f"{what}: {change.what}", change.before, change.after)
+
+
+def _is_stored(stream: Node, fingerprint: JsonValue, store: Store | None) -> bool:
+    """Return whether an input was the same stream before, under another fingerprint."""
+    return bool(store and store.collection("streams", stream.name, str(fingerprint)))
 
 
 def _samples(pipeline: Pipeline, folder: RunFolder, manifest: Manifest) -> Iterator[Change]:

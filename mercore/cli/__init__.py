@@ -7,6 +7,7 @@ from mercore.cli.ablate import ablate
 from mercore.cli.corrupt import corrupt
 from mercore.cli.diff import diff
 from mercore.cli.exchange import export, import_, submit
+from mercore.cli.explain import explain
 from mercore.cli.lm import lm
 from mercore.cli.look import check, plugins, prune, schema, show_samples, status
 from mercore.cli.main import main
@@ -15,7 +16,7 @@ from mercore.cli.work import ensemble, extract, mine, predict, report, run, trai
 __all__ = ["main"]
 
 for command in (
-    check, plugins, diff, extract, status, show_samples, prune, train, mine, ensemble, ablate,
-    report, run, predict, submit, corrupt, lm, import_, export, schema,
+    check, explain, diff, plugins, extract, status, show_samples, prune, train, mine, ensemble,
+    ablate, report, run, predict, submit, corrupt, lm, import_, export, schema,
 ):  # fmt: skip
     main.add_command(command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import click
 
 from mercore.cli.main import duration, manifest_there, print_json, size
 from mercore.cli.options import ENDPOINT, JSON, MANIFEST, STORE, with_options
+from mercore.cli.reasons import changed, why
 
 if TYPE_CHECKING:
     from mercore.comparison import Comparison
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from mercore.measured import Estimate
     from mercore.plan import Extracting, Plan
     from mercore.plan import Mining as Rounds
-    from mercore.recipes import Change
 
 Json = dict[str, Any]
-_LONG = 60  # characters of a value that are shown
 
 
 @click.command()
@@ -77,13 +75,8 @@ def _compared(done: Comparison, first: str, second: str, manifest: str | None, s
 
 
 def _part(part: Difference) -> Json:
-    why = [changed(change) for change in part.why]
-    return {"kind": part.kind, "name": part.name, "status": part.status, "why": why}
-
-
-def changed(change: Change) -> Json:
-    """Return one reason."""
-    return {"what": change.what, "before": change.before, "after": change.after}
+    reasons = [changed(change) for change in part.why]
+    return {"kind": part.kind, "name": part.name, "status": part.status, "why": reasons}
 
 
 def _plan(plan: Plan) -> Json:
@@ -172,31 +165,6 @@ def _plural(kind: str, count: int) -> str:
     if count == 1 or kind in ("results", "mining"):
         return kind
     return "branches" if kind == "branch" else f"{kind}s"
-
-
-def why(change: Json) -> str:
-    """Return one reason for people."""
-    what, before, after = change["what"], change["before"], change["after"]
-    kind = what.partition(" ")[0]
-    if what == "samples":
-        return "other samples: their splits, their files, or which of them failed"
-    if what.endswith("media"):
-        return f"{what.removesuffix('media')}media are decoded otherwise"
-    if kind in ("stream", "feature") and ":" not in what:
-        return f"{what} changed"
-    if kind in ("branch", "mining", "ensemble"):
-        return f"{what} {after}"
-    if what == "name":
-        return f"is {before} by another name: the store goes by the name"
-    return f"{what}: {shown(before)} -> {shown(after)}"
-
-
-def shown(value: Any) -> str:
-    """Return a value of an option for people, cut where it is long."""
-    if value is None:
-        return "none"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONG else text[: _LONG - 3] + "..."
 
 
 def _print_plan(plan: Json) -> None:

@@ -78,6 +78,8 @@ def size(count: int) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time for people."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.1f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

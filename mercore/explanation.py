@@ -4,8 +4,9 @@ Beside the lineages of streams and features (``mercore.lineage``):
 
 - a branch has ``features``, their lineages; ``classes``, ``folds``, ``seed``; and ``run``:
   ``folder``, ``state`` (``not trained``, ``up to date``, ``stale``, or ``trained`` where no more
-  can be told), ``why`` it is stale, ``waf``, ``fold_waf``, ``seconds``, ``filled``, ``versions``,
-  and ``rounds``, the WAF after each round of data mining;
+  can be told), ``why`` it is stale, ``waf``, ``fold_waf``, ``seconds``, ``filled``, ``versions``
+  (of what trained it; ``now``: of what is installed) and ``rounds``, the WAF after each round of
+  data mining;
 - the ensemble has ``branches``, each with ``name``, ``state`` and ``waf``, and ``run``: the
   ``predictions`` of the run folder, and ``scores``, the WAF of each split in its report.
 """
@@ -22,6 +23,7 @@ from mercore.fingerprints import branch_keys
 from mercore.folder import RunFolder
 from mercore.lineage import Json, Known, about, lineage
 from mercore.manifest import Manifest
+from mercore.packages import versions
 from mercore.pipeline import BranchNode
 from mercore.plugins import Plugins
 from mercore.registry import Registry
@@ -104,11 +106,13 @@ def _run(branch: BranchNode, known: Known) -> Json:
     state, why = _state(branch, known, trained)
     scores = trained or {}
     keys = ("waf", "fold_waf", "seconds", "filled", "versions")
+    now = versions(known.pipeline.origins(branch))
     return {
         "folder": str(known.folder.path),
         "state": state,
         "why": why,
         **{key: scores.get(key) for key in keys},
+        "now": now,
         "rounds": _rounds(branch.name, known),
     }
 

@@ -165,6 +165,17 @@ def test_a_branch_is_stale_when_its_samples_change(folder: Path) -> None:
     assert "stale: other samples: their splits" in mer("explain", "one").stdout
 
 
+def test_other_versions_than_those_that_trained_a_branch_are_named(folder: Path) -> None:
+    file = folder / "runs/default/branches/one/branch.json"
+    shown = mer("explain", "one").stdout
+    assert "trained with mercore " in shown
+    assert "installed since" not in shown
+    trained = json.loads(file.read_text())
+    trained["versions"]["mercore-toys"] = "0.0.9"
+    file.write_text(json.dumps(trained))
+    assert "installed since: mercore-toys 0.1.0" in mer("explain", "one").stdout
+
+
 def test_a_new_revision_makes_a_branch_stale(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Shout, "revision", 2)
     (_, few) = mer_json("explain", "few")

@@ -177,9 +177,14 @@ def _run(run: Json) -> Iterator[str]:
     folds = " ".join("-" if score is None else f"{score:.3f}" for score in run["fold_waf"])
     filled = f"; {run['filled']} samples lacked a feature" if run["filled"] else ""
     yield f"WAF {run['waf']:.4f} (folds {folds}), trained in {duration(run['seconds'])}{filled}"
-    if run["versions"]:
-        made = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-        yield f"trained with {made}"
+    if made := run["versions"]:
+        yield f"trained with {', '.join(f'{name} {version}' for name, version in made.items())}"
+        newer = [
+            f"{name} {run['now'].get(name) or 'none'}"
+            for name in made
+            if run["now"].get(name) != made[name]
+        ]
+        yield from [f"installed since: {', '.join(newer)}"] if newer else []
     if run["rounds"]:
         yield f"WAF after each round of mining: {' '.join(f'{waf:.4f}' for waf in run['rounds'])}"
 

@@ -4,7 +4,8 @@ A lineage is a JSON object:
 
 - ``kind``, ``name``; ``line`` of the registry; ``uses``, ``about`` (one line), ``distribution``,
   ``revision``, ``licence`` (of the default weights, ``""`` where there are none);
-- ``options``: name to ``value``, and ``by``: ``registry``, ``search`` or ``default``;
+- ``options``: name to ``value``, and ``by``: ``registry``, ``search`` or ``default``; of a
+  component ``uses``, and ``with`` as given;
 - ``identity``: what decides the numbers beside the options, such as a hash of the checkpoint;
 - ``dtype``, ``frames``, ``fingerprint``;
 - ``inputs``: name to ``stream``, ``needs`` (what the component asks of it), and ``from``: the
@@ -99,7 +100,7 @@ def about(
 
 def _value(value: object, component: Component, name: str) -> JsonValue:
     if isinstance(value, Component):
-        options: JsonValue = value.model_dump(mode="json")
+        options: JsonValue = value.model_dump(mode="json", exclude_unset=True)
         return {"uses": value.name, "with": options}
     plain: JsonValue = component.model_dump(mode="json", include={name})[name]
     return plain

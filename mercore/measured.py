@@ -68,7 +68,7 @@ def extraction(node: Node, samples: int, store: Store) -> Estimate:
     alike = _alike(node, store)
     if alike is None:
         return UNKNOWN
-    return _at(alike, samples, f"{alike.source}, the same component with other options or inputs")
+    return _at(alike, samples, f"{alike.source}, other options or inputs")
 
 
 def _at(found: Rate, samples: int, source: str) -> Estimate:

@@ -83,16 +83,18 @@ def made_otherwise(
         return
     found = changes(stored_recipe(old.header), stored_recipe(header(node, pipeline)))
     for change in found or [Change("media")]:
-        stream = pipeline.streams.get(node.inputs.get(change.what.removeprefix("inputs."), ""))
-        if stream and _is_stored(stream, change.before, store):
-            yield from made_otherwise(stream, str(change.before), pipeline, store)
+        read = node.inputs.get(change.what.removeprefix("inputs."), "")
+        before_read = _stream(change.before, store) if read else change.before
+        if read and before_read == read and read in pipeline.streams:
+            yield from made_otherwise(pipeline.streams[read], str(change.before), pipeline, store)
         else:
-            yield Change(f"{what}: {change.what}", change.before, change.after)
+            yield Change(f"{what}: {change.what}", before_read, read or change.after)
 
 
-def _is_stored(stream: Node, fingerprint: JsonValue, store: Store | None) -> bool:
-    """Return whether an input was the same stream before, under another fingerprint."""
-    return bool(store and store.collection("streams", stream.name, str(fingerprint)))
+def _stream(fingerprint: JsonValue, store: Store | None) -> JsonValue:
+    """Return the name of a stream in the store; of another input, such as a column, itself."""
+    streams = store.collections("streams") if store else []
+    return next((one.name for one in streams if one.fingerprint == fingerprint), fingerprint)
 
 
 def _samples(pipeline: Pipeline, folder: RunFolder, manifest: Manifest) -> Iterator[Change]:

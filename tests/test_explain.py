@@ -121,6 +121,14 @@ def test_what_a_change_left_behind_is_explained(folder: Path) -> None:
     assert explain("cried")["store"] == []
 
 
+def test_an_input_that_was_changed_is_named(folder: Path) -> None:
+    change(folder, "inputs: {text: louder}", "inputs: {text: loud}")
+    (old,) = explain("cried")["others"]
+    assert old["why"] == [
+        {"what": "feature cried: inputs.text", "before": "louder", "after": "loud"}
+    ]
+
+
 def test_a_feature_and_a_branch_may_share_a_name(folder: Path) -> None:
     assert [about["kind"] for about in mer_json("explain", "few")] == ["feature", "branch"]
 
@@ -138,6 +146,11 @@ def test_a_branch_says_whether_it_is_up_to_date(folder: Path) -> None:
     ("old", "new", "what"),
     [
         ("letters: 3", "letters: 4", "feature few: with.letters"),
+        (
+            "few: {uses: letters, inputs: {text: text}",
+            "few: {uses: letters, inputs: {text: loud}",
+            "feature few: inputs.text",
+        ),
         ("sharpness: 2", "sharpness: 3", "with.sharpness"),
         ("uses: centroid, with: {sharpness: 2}", "uses: linear", "uses"),
         ("one: few", "one: cried", "features"),

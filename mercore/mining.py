@@ -38,6 +38,11 @@ class PseudoLabels:
         nothing = np.full(samples, -1, np.int64)
         return cls(nothing, nothing, np.zeros(samples, np.int64))
 
+    @property
+    def last(self) -> int:
+        """The round that accepted the newest; 0 where nothing was accepted."""
+        return int(self.rounds.max())
+
     def share(self, learner: int) -> IntArray:
         """Return ``(samples,)``: the labels that one branch is trained on, -1 elsewhere."""
         return np.where(self.learners == learner, self.labels, -1)
@@ -63,7 +68,7 @@ def mine(
         accepted = _most_confident(accepted, labels, confidence, ids, options.cap)
     if not accepted.any():
         return None
-    number = int(before.rounds.max()) + 1
+    number = before.last + 1
     learners = divide(accepted, labels, ids, votes.names, np.random.default_rng([seed, number]))
     return PseudoLabels(
         np.where(accepted, labels, before.labels),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mercore.cli.main import open_project, print_json
+from mercore.cli.main import manifest_there, open_project, print_json
 from mercore.cli.options import EXPERIMENT, JSON, STORED, with_options
 
 
@@ -17,8 +17,6 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
 
     Loads no weights. Without --manifest, manifest.csv is checked where there is one.
     """
-    import os
-
     from mercore.cli import show, tables
     from mercore.manifest import Manifest
     from mercore.plugins import Plugins
@@ -26,9 +24,8 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
     from mercore.resolve import resolve
 
     pipeline = resolve(Registry.read(registry), Plugins())
-    given = click.get_current_context().get_parameter_source("manifest")
-    wanted = given is not click.core.ParameterSource.DEFAULT or os.path.exists(manifest)
-    samples = Manifest.read(manifest, pipeline.classes, bare=pipeline.bare) if wanted else None
+    there = manifest_there(manifest)
+    samples = Manifest.read(there, pipeline.classes, bare=pipeline.bare) if there else None
     if samples:
         pipeline.check_media(samples)
     about = show.checked(pipeline, samples)

@@ -5,13 +5,10 @@ A test compares them with what this would write.
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
-import textwrap
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from click import Context, Group
 from mercore import hookspecs
 from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
+from mercore.options import said_of_fields
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
 
@@ -102,7 +100,7 @@ def _component(provided: Provided) -> Iterator[str]:
     if not component.model_fields:
         yield "No options."
         return
-    options, said = component.model_json_schema()["properties"], _said(component)
+    options, said = component.model_json_schema()["properties"], said_of_fields(component)
     yield from ("| option | type | default | is |", "|---|---|---|---|")
     for name, option in options.items():
         about = option.get("description") or said.get(name, "")
@@ -115,17 +113,6 @@ def _media(component: type[Component]) -> str:
     inputs = ", ".join(f"`{name}: {spec!r}`" for name, spec in component.inputs.items())
     output = f" and gives `{component.output!r}`" if issubclass(component, Preprocessor) else ""
     return f" that reads {inputs}{output}"
-
-
-def _said(component: type[Component]) -> dict[str, str]:
-    """Return what the text below each field says of it, for fields without a description."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(component))).body
-    said = {}
-    for field, text in pairwise(ast.iter_child_nodes(tree)):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str() as about)):
-                said[name] = " ".join(about.split())
-    return said
 
 
 def _type(schema: Mapping[str, Any]) -> str:

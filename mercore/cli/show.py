@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mercore.components import Component, Decision
+    from mercore.components import Decision
     from mercore.corrupt import Corrupted
     from mercore.extraction import Outcome
     from mercore.manifest import Manifest
@@ -50,13 +50,10 @@ def _samples(manifest: Manifest) -> Json:
     return {"path": str(manifest.path), "samples": len(manifest.ids), "splits": dict(splits)}
 
 
-def _about(component: type[Component]) -> str:
-    """Return the first line of its docstring, as plain text."""
-    return (component.__doc__ or "").strip().partition("\n")[0].replace("``", "")
-
-
 def installed(plugins: Plugins) -> Json:
     """Return all components that are installed, what is broken and what is in conflict."""
+    from mercore.options import about
+
     return {
         "components": [
             {
@@ -64,7 +61,7 @@ def installed(plugins: Plugins) -> Json:
                 "name": provided.component.name,
                 "distribution": provided.distribution,
                 "version": provided.version,
-                "about": _about(provided.component),
+                "about": about(provided.component),
             }
             for provided in plugins
         ],

@@ -1,0 +1,115 @@
+"""The options of a component as JSON Schema, with what its author says of each."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from pydantic import BaseModel
+
+from mercore.components import Component
+from mercore.plugins import KINDS, models_in
+
+Json = dict[str, Any]
+_KIND_OF = {base.__name__: kind for kind, base in KINDS.items()}
+
+
+def about(component: type[Component]) -> str:
+    """Return the first line of its docstring, as plain text."""
+    return (component.__doc__ or "").strip().partition("\n")[0].replace("``", "")
+
+
+def said_of_fields(model: type[BaseModel]) -> dict[str, str]:
+    """Return the text below each field in the source of the model and of those it inherits from.
+
+    Without the source, as in an interactive session, there is none.
+    """
+    said: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, BaseModel) and base not in (BaseModel, Component):
+            said |= _said_in(base)
+    return said
+
+
+def options_schema(component: type[Component]) -> Json:
+    """Return the options as a JSON Schema of draft 7 that stands alone.
+
+    An option that is itself a component refers to ``#/definitions/<kind>``, which is for the caller
+    to define.
+    """
+    models = {model.__name__: model for model in [component, *_nested(component)]}
+    made = component.model_json_schema()
+    definitions = made.pop("$defs", {})
+    described = {name: _described(part, models.get(name)) for name, part in definitions.items()}
+    whole = _inlined(_described(made, component), described, ())
+    assert isinstance(whole, dict)
+    return whole | {"description": about(component)}
+
+
+def _described(schema: Json, model: type[BaseModel] | None) -> Json:
+    """Return the schema of a model with a description of each of its properties."""
+    if model is None or "properties" not in schema:
+        return schema
+    said = said_of_fields(model)
+    properties = {
+        name: part if "description" in part or name not in said else part | _text(said[name])
+        for name, part in schema["properties"].items()
+    }
+    return schema | {"properties": properties}
+
+
+def _text(said: str) -> Json:
+    return {"description": said.replace("``", "`")}
+
+
+def _inlined(value: object, definitions: Mapping[str, Json], above: tuple[str, ...]) -> object:
+    """Return the schema with definitions in the place of references, in the words of draft 7."""
+    if isinstance(value, list):
+        return [_inlined(part, definitions, above) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(reference := value.get("$ref"), str):
+        rest = {key: part for key, part in value.items() if key != "$ref"}
+        return _referred(reference.rpartition("/")[2], definitions, above) | rest
+    found = {key: _inlined(part, definitions, above) for key, part in value.items()}
+    if isinstance(found.get("title"), str):  # the name once more; a property may be called title
+        del found["title"]
+    if "prefixItems" in found:
+        found["items"] = found.pop("prefixItems")
+    return found
+
+
+def _referred(name: str, definitions: Mapping[str, Json], above: tuple[str, ...]) -> Json:
+    if name in _KIND_OF:
+        return {"$ref": f"#/definitions/{_KIND_OF[name]}"}
+    if name in above or name not in definitions:
+        return {}  # a model that holds itself: anything, from there on
+    found = _inlined(definitions[name], definitions, (*above, name))
+    assert isinstance(found, dict)
+    return found
+
+
+def _nested(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yield the models among the types of the fields, and those of theirs."""
+    for info in model.model_fields.values():
+        for found in models_in(info.annotation):
+            if not issubclass(found, Component):
+                yield found
+                yield from _nested(found)
+
+
+def _said_in(model: type[BaseModel]) -> dict[str, str]:
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    said = {}
+    for field, text in pairwise(ast.iter_child_nodes(tree)):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str() as words)):
+                said[name] = " ".join(words.split())
+    return said

@@ -6,6 +6,7 @@ Everything but click is imported inside the commands: ``mer --help`` imports no 
 from mercore.cli.ablate import ablate
 from mercore.cli.corrupt import corrupt
 from mercore.cli.exchange import export, import_, submit
+from mercore.cli.init import init
 from mercore.cli.lm import lm
 from mercore.cli.look import check, plugins, prune, schema, show_samples, status
 from mercore.cli.main import main
@@ -14,7 +15,7 @@ from mercore.cli.work import ensemble, extract, mine, predict, report, run, trai
 __all__ = ["main"]
 
 for command in (
-    check, plugins, extract, status, show_samples, prune, train, mine, ensemble, ablate,
+    init, check, plugins, extract, status, show_samples, prune, train, mine, ensemble, ablate,
     report, run, predict, submit, corrupt, lm, import_, export, schema,
 ):  # fmt: skip
     main.add_command(command)

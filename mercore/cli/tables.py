@@ -161,7 +161,7 @@ def print_decided(about: Json) -> None:
 
 def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
     """Print the scores and the path of the HTML report."""
-    _print_grid(grids.branch_scores(report))
+    print_grid(grids.branch_scores(report))
     for warning in cast(list[str], report["warnings"]):
         _say(f"Warning: {warning}")
     if report["synthetic"]:
@@ -172,7 +172,7 @@ def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
 
 def print_ablated(about: Json, file: Path) -> None:
     """Print one row a combination of features, what each feature is, and where it is kept."""
-    _print_grid(grids.ablation(about))
+    print_grid(grids.ablation(about))
     for name, feature in about["features"].items():
         reads = " and ".join(feature["reads"])
         made = [stream for stream in feature["upstream"] if stream not in feature["reads"]]
@@ -217,7 +217,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _print_grid(grid: Grid) -> None:
+def print_grid(grid: Grid) -> None:
+    """Print a table whose words stay whole."""
     table = _table(*grid.columns)
     for row in grid.rows:
         _add(table, *row)

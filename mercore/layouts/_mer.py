@@ -115,8 +115,9 @@ def _reader(edition: _Edition) -> Callable[[Wanted], Found]:
 
 def _labels(wanted: Wanted, edition: _Edition) -> tuple[list[Label], list[str]]:
     """Return what is known of samples by name, each once, and what to say of it."""
-    labels = {label.name: label for label in _candidates(wanted.folder, edition)}
-    labels |= {label.name: label for label in _given(wanted, edition)}
+    labels = {label.name: label for label in _given(wanted, edition)}
+    for label in _candidates(wanted.folder, edition):
+        labels.setdefault(label.name, label)
     false = placeholders(labels.values())
     notes = [
         f"all samples of {split} are labelled {label!r}, which stands for a label that is not "
@@ -145,7 +146,7 @@ def _given(wanted: Wanted, edition: _Edition) -> Iterator[Label]:
 
 
 def _candidates(folder: Path, edition: _Edition) -> Iterator[Label]:
-    for name, split in reversed(edition.candidates.items()):
+    for name, split in edition.candidates.items():
         if (folder / name).is_file():
             for row in read_csv(folder / name, ("name",)):
                 label = row.get("discrete", "")

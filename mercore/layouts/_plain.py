@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mercore.errors import ManifestError, listed
+from mercore.errors import ManifestError, did_you_mean, listed
 from mercore.layouts._files import add, folders_below, media_files
 from mercore.layouts._found import Found, Layout, Row, Wanted, as_split, found, matched
 from mercore.manifest import TRAIN, UNLABELLED, split_name
-from mercore.table import read_csv
+from mercore.table import KNOWN, read_csv
 
 _DEPTH = 4
 _SPLIT = re.compile(
@@ -100,9 +100,7 @@ def _names(clips: Mapping[str, _Clip]) -> dict[str, str]:
     return {key: stem if counts[stem] == 1 else key for key, stem in stems.items()}
 
 
-def _by_folder(
-    folder: Path, clips: Mapping[str, _Clip], names: Mapping[str, str]
-) -> Iterator[Row]:
+def _by_folder(folder: Path, clips: Mapping[str, _Clip], names: Mapping[str, str]) -> Iterator[Row]:
     """Yield the clips with the class that their folder is named after."""
     if not any(clip.parts for clip in clips.values()):
         raise ManifestError(
@@ -161,18 +159,26 @@ def _listed(
         if key is None:
             lost.append(given["name"])
         else:
-            rows.append(_row(key, given, clips[key], names[key]))
+            rows.append(_row(key, given, _extra(row, columns), clips[key], names[key]))
     twice = [name for name, count in Counter(row.clip for row in rows).items() if count > 1]
     if twice:
         raise ManifestError(f"{path}: {twice[0]!r} is there twice; keep one row a clip")
     return rows, lost
 
 
-def _row(key: str, given: Mapping[str, str], clip: _Clip, name: str) -> Row:
+def _row(
+    key: str, given: Mapping[str, str], extra: Mapping[str, str], clip: _Clip, name: str
+) -> Row:
     label = given["label"]
     split = split_name(given["split"]) if given.get("split") else clip.split
     split = split or (TRAIN if label else UNLABELLED)
-    return Row(key, as_split(split, bool(label)), label, given.get("text", ""), id=name)
+    return Row(key, as_split(split, bool(label)), label, given.get("text", ""), extra, name)
+
+
+def _extra(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the other columns, but for one that a manifest would take for another."""
+    rest = {name: value for name, value in row.items() if name not in columns.values() and value}
+    return {name: value for name, value in rest.items() if name and not did_you_mean(name, KNOWN)}
 
 
 def _known(clips: Mapping[str, _Clip]) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -41,7 +41,7 @@ def options_schema(component: type[Component]) -> Json:
     An option that is itself a component refers to ``#/definitions/<kind>``, which is for the caller
     to define.
     """
-    models = {model.__name__: model for model in [component, *_nested(component)]}
+    models = _models_of(component, {})
     made = component.model_json_schema()
     definitions = made.pop("$defs", {})
     described = {name: _described(part, models.get(name)) for name, part in definitions.items()}
@@ -80,7 +80,20 @@ def _inlined(value: object, definitions: Mapping[str, Json], above: tuple[str, .
         del found["title"]
     if "prefixItems" in found:
         found["items"] = found.pop("prefixItems")
-    return found
+    return _or_null(found)
+
+
+def _or_null(schema: Json) -> Json:
+    """Return ``anyOf: [something, null]`` as what reports a mistake where it is, not above."""
+    kinds = schema.get("anyOf", [])
+    others = [kind for kind in kinds if kind != {"type": "null"}]
+    if not (len(kinds) == 2 and len(others) == 1):
+        return schema
+    rest = {key: part for key, part in schema.items() if key != "anyOf"}
+    (other,) = others
+    if "enum" in other or not isinstance(other.get("type"), str):
+        return rest | {"if": {"not": {"type": "null"}}, "then": other}
+    return other | rest | {"type": [other["type"], "null"]}
 
 
 def _referred(name: str, definitions: Mapping[str, Json], above: tuple[str, ...]) -> Json:
@@ -93,13 +106,16 @@ def _referred(name: str, definitions: Mapping[str, Json], above: tuple[str, ...]
     return found
 
 
-def _nested(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """Yield the models among the types of the fields, and those of theirs."""
-    for info in model.model_fields.values():
-        for found in models_in(info.annotation):
-            if not issubclass(found, Component):
-                yield found
-                yield from _nested(found)
+def _models_of(
+    model: type[BaseModel], found: dict[str, type[BaseModel]]
+) -> dict[str, type[BaseModel]]:
+    """Return the model and those among the types of its fields and theirs, by name."""
+    if model.__name__ not in found:
+        found[model.__name__] = model
+        for info in model.model_fields.values():
+            for below in models_in(info.annotation):
+                _models_of(below, found)
+    return found
 
 
 def _said_in(model: type[BaseModel]) -> dict[str, str]:

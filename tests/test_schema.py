@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import yaml
@@ -60,7 +60,7 @@ def registries() -> Iterator[Any]:
     """Yield every registry that is shipped or shown."""
     yield pytest.param(SHIPPED, id="registry.yaml")
     yield pytest.param(PAPER, id="mer2024")
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("plugins/*/README.md")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     for page in sorted(pages):
         for block in blocks(page):
             # The plugin that this page writes is not installed.
@@ -69,7 +69,7 @@ def registries() -> Iterator[Any]:
                 yield pytest.param(on_top(block.code), id=name)
 
 
-@pytest.mark.parametrize("text", registries())
+@pytest.mark.parametrize("text", list(registries()))
 def test_every_registry_that_is_shipped_or_shown_passes(
     validator: Draft7Validator, text: str
 ) -> None:
@@ -193,7 +193,7 @@ class Odd(Encoder):
     """Has options of every shape."""
 
     name = "odd"
-    inputs = {"text": Words()}
+    inputs: ClassVar = {"text": Words()}
     title: str = "x"
     """A name that JSON Schema uses too."""
     pair: tuple[int, str] = (1, "a")

@@ -6,6 +6,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Mapping
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -30,7 +31,7 @@ def said_of_fields(model: type[BaseModel]) -> dict[str, str]:
     """
     said: dict[str, str] = {}
     for base in reversed(model.__mro__):
-        if issubclass(base, BaseModel) and base not in (BaseModel, Component):
+        if model.model_fields.keys() & inspect.get_annotations(base).keys():
             said |= _said_in(base)
     return said
 
@@ -90,7 +91,7 @@ def _or_null(schema: Json) -> Json:
     if not (len(kinds) == 2 and len(others) == 1):
         return schema
     rest = {key: part for key, part in schema.items() if key != "anyOf"}
-    (other,) = others
+    other: Json = others[0]
     if "enum" in other or not isinstance(other.get("type"), str):
         return rest | {"if": {"not": {"type": "null"}}, "then": other}
     return other | rest | {"type": [other["type"], "null"]}
@@ -118,7 +119,8 @@ def _models_of(
     return found
 
 
-def _said_in(model: type[BaseModel]) -> dict[str, str]:
+@cache  # reading the source takes longer than all the rest
+def _said_in(model: type) -> dict[str, str]:
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     except (OSError, TypeError, SyntaxError):

@@ -22,7 +22,9 @@ Json = dict[str, Any]
 FILE = "registry.schema.json"
 """Where the schema lies, beside the registry."""
 _NAME = "[a-z][a-z0-9_]*"
-_NAMED = f"^(?!({'|'.join(STREAMS)})$){_NAME}$"  # a column of the manifest is no stream's name
+_ANY = f"^{_NAME}$"
+_NEW = f"^(?!({'|'.join(STREAMS)})$){_NAME}$"
+"""The names that streams and features may have: not those of the columns of the manifest."""
 _SUM = rf"^\s*{_NAME}(\s*\+\s*{_NAME})*\s*$"
 
 
@@ -36,7 +38,7 @@ def plugin_schema(plugins: Plugins) -> Json:
     properties["features"] = _named(properties["features"], "feature") | {"minProperties": 1}
     properties["fusion"] = _short(properties["fusion"], "fusion", by_kind["fusion"])
     properties["ensemble"] = _short(properties["ensemble"], "ensemble", by_kind["ensemble"])
-    properties["branches"] = _named(properties["branches"], "short_branch")
+    properties["branches"] = _named(properties["branches"], "short_branch", _ANY)
     properties["mining"] = {"$ref": "#/definitions/mining"}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -93,12 +95,12 @@ def _options(component: type[Component]) -> Json:
     return options | {"type": ["object", "null"]}
 
 
-def _named(section: Json, definition: str) -> Json:
+def _named(section: Json, definition: str, pattern: str = _NEW) -> Json:
     """Return the schema of a section whose keys are names of the user's."""
     return {
         "description": section["description"],
         "type": "object",
-        "patternProperties": {_NAMED: {"$ref": f"#/definitions/{definition}"}},
+        "patternProperties": {pattern: {"$ref": f"#/definitions/{definition}"}},
         "additionalProperties": False,
     }
 
@@ -171,7 +173,7 @@ def _features() -> Json:
         "pattern": _SUM,
         "minItems": 1,
         "uniqueItems": True,
-        "items": {"type": "string", "pattern": f"^{_NAME}$"},
+        "items": {"type": "string", "pattern": _ANY},
     }
 
 
@@ -184,7 +186,7 @@ def _common_fusion(name: str) -> Json:
     required = {} if name == default else {"required": ["fusion"]}
     unnamed = {"type": "object", "properties": {"uses": {"type": "null"}}}
     branch = {"if": unnamed, "then": _some_options(name)}
-    then = {"properties": {"branches": {"patternProperties": {_NAMED: branch}}}}
+    then = {"properties": {"branches": {"patternProperties": {_ANY: branch}}}}
     return {"if": is_common | required, "then": then}
 
 

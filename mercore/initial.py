@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mercore import draft
 from mercore.decode import has_audio
-from mercore.errors import InputError
+from mercore.errors import InputError, RunError
 from mercore.folder import replace
 from mercore.layouts import Found, Layout, Wanted, choose
-from mercore.manifest import TRAIN, UNLABELLED, Sample
+from mercore.manifest import TRAIN, UNLABELLED, Manifest, Sample
 from mercore.plugins import Plugins
 from mercore.schema import FILE, plugin_schema, schema_line, write_schema
 from mercore.writing import manifest_text, refuse_existing
@@ -34,10 +34,11 @@ class Initial:
 
     @property
     def counts(self) -> Mapping[str, Mapping[str, int]]:
-        """Split to label to how many samples; ``""`` stands for no label."""
-        counts: dict[str, Counter[str]] = {}
+        """Split to label to how many samples, train first; ``""`` stands for no label."""
+        splits = Manifest.of(self.manifest, self.found.samples).splits
+        counts = {split: Counter[str]() for split in splits}
         for sample in self.found.samples:
-            counts.setdefault(sample.split, Counter())[sample.label or ""] += 1
+            counts[sample.split][sample.label or ""] += 1
         return counts
 
 
@@ -55,11 +56,13 @@ def initialise(
     """Write manifest.csv, registry.yaml and registry.schema.json; return what was found.
 
     `features` names encoders; none of them: the starter's that fit the media. Raises ManifestError
-    for data that cannot be used, and RunError where a file is there already; then nothing is
-    written.
+    for data that cannot be used, and RunError where manifest or registry is there already; then
+    nothing is written. The schema, which follows from the installed plugins, is written anew.
     """
     folder, into = Path(folder), Path(into)
     manifest, registry, schema = (into / name for name in ("manifest.csv", "registry.yaml", FILE))
+    if into.exists() and not into.is_dir():
+        raise RunError(f"{into}: is a file; give a folder with --into")
     if not overwrite:
         refuse_existing((manifest, registry), "give another folder with --into, or --overwrite")
     chosen = choose(folder, layout)

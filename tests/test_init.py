@@ -311,6 +311,33 @@ def test_files_may_go_elsewhere_and_then_name_the_clips_in_full(
     assert rows()["sad_clip_1"]["video"] == str(data / "sad/clip 1.mp4")
 
 
+def test_words_alone_are_data_too(data: Path) -> None:
+    lines = [("t1", "a", "Yes!"), ("t 2", "b", "No."), ("t3", "", "Maybe, maybe not.")]
+    put_csv(data / "words.csv", "id,label,sentence", lines)
+    assert init(data)["features"] == ["words"]
+    assert {name: row["split"] for name, row in rows().items()} == {
+        "t1": "train", "t_2": "train", "t3": "unlabelled",
+    }  # fmt: skip
+
+
+def test_a_csv_may_name_clips_by_whole_paths_but_never_those_of_another_folder(data: Path) -> None:
+    put_clips(data / "x", ["a", "b"])
+    put_clips(data / "y", ["c"])
+    lines = [(data / "x/a.mp4", "a"), ("data/x/b.mp4", "b"), ("x/c.mp4", "a")]
+    put_csv(data / "labels.csv", "file,label", lines)
+    about = init(data)
+    assert about["labels_without_clip"] == ["x/c.mp4"]
+    assert counts(about) == {"train": 2, "unlabelled": 1}
+
+
+def test_a_class_that_cannot_be_trained_is_told(data: Path) -> None:
+    data_sets.meld(data)
+    (data / "train_sent_emo.csv").unlink()
+    notes = init(data)["notes"]
+    assert "no train_sent_emo.csv: nothing of train is used" in notes
+    assert "no clip of the train split is labelled neutral, joy, anger" in notes
+
+
 def make(data: Path, *files: str) -> None:
     for file in files:
         put(data / file, data_sets.clip("wav"))
@@ -319,6 +346,8 @@ def make(data: Path, *files: str) -> None:
 def test_what_cannot_be_used_is_said_with_what_to_do(data: Path) -> None:
     assert "no such folder" in refused("nowhere")
     assert "no clips in it; expected videos or recordings" in refused(str(data))
+    put(Path("file"), "")
+    assert "is a file; give a folder with --into" in refused(str(data), "--into", "file")
     make(data, "a.wav", "b.wav")
     assert "2 clips and no label; put them into a folder a class" in refused(str(data))
     assert "is a file; give the folder" in refused(str(data / "a.wav"))

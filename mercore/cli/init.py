@@ -114,5 +114,5 @@ def _next(about: dict[str, Any]) -> str:
     into = str(Path(about["registry"]).parent)
     begin = [] if into == "." else [f"cd {into}"]
     if not about["features"]:
-        begin.append(f"write features and branches into {about['registry']}")
+        begin.append("write features and branches into registry.yaml")
     return ", then ".join([*begin, "mer check", "mer run"])

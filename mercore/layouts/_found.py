@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mercore.errors import ManifestError, did_you_mean, few, listed
@@ -114,6 +114,9 @@ def found(
     if out:
         counts = ", ".join(f"{count} {label}" for label, count in out.most_common())
         notes = [*notes, f"left out, for they are of no class: {counts}; --classes takes others"]
+    trained = {sample.label for sample in kept if sample.split == TRAIN}
+    if bare := [name for name in classes if name not in trained]:
+        notes = [*notes, f"no clip of the train split is labelled {', '.join(bare)}"]
     return Found(kept, classes, language, lost, notes)
 
 
@@ -128,11 +131,6 @@ def in_order(labels: Collection[str], order: Sequence[str] = ()) -> tuple[str, .
 def safe_id(name: str) -> str:
     """Return the name as letters, digits, '.', '-' and '_' alone."""
     return re.sub(r"[^\w.-]+", "_", name).strip("_") or "_"
-
-
-def without_labels(samples: Iterable[Sample], splits: Collection[str]) -> list[Sample]:
-    """Return the samples; those of the splits as ones whose label is not known."""
-    return [replace(x, label=None) if x.split in splits else x for x in samples]
 
 
 def as_split(given: str, labelled: bool) -> str:

@@ -17,8 +17,17 @@ from pathlib import Path
 
 from mercore.errors import ManifestError, did_you_mean, listed
 from mercore.layouts._files import add, folders_below, media_files
-from mercore.layouts._found import Found, Layout, Row, Wanted, as_split, found, matched
-from mercore.manifest import TRAIN, UNLABELLED, split_name
+from mercore.layouts._found import (
+    Found,
+    Layout,
+    Row,
+    Wanted,
+    as_split,
+    found,
+    matched,
+    safe_id,
+)
+from mercore.manifest import TRAIN, UNLABELLED, Sample, split_name
 from mercore.table import KNOWN, read_csv
 
 _DEPTH = 4
@@ -54,6 +63,8 @@ def _read(wanted: Wanted) -> Found:
     names = _names(clips)
     labels = wanted.labels or _csv(wanted.folder)
     notes: list[str] = []
+    if not clips:
+        return found(_words_alone(wanted.folder, labels), wanted, where=labels or wanted.folder)
     if labels:
         rows, lost = _listed(labels, wanted.folder, clips, names)
         rest = [key for key in clips if key not in {row.clip for row in rows}]
@@ -69,9 +80,6 @@ def _read(wanted: Wanted) -> Found:
 
 def _clips(folder: Path) -> dict[str, _Clip]:
     """Return the clips by their path below the folder, without media folders and ending."""
-    if not folder.is_dir():
-        found_there = "is a file; give the folder of the clips" if folder.exists() else "no folder"
-        raise ManifestError(f"{folder}: {found_there}")
     media: dict[str, dict[str, str]] = {}
     above: dict[str, tuple[str, ...]] = {}
     for place in folders_below(folder, _DEPTH):
@@ -81,16 +89,31 @@ def _clips(folder: Path) -> dict[str, _Clip]:
             key = "/".join([*kept, os.path.splitext(os.path.basename(path))[0]])
             add(media, key, medium, path)
             above[key] = kept
-    there = {key: _clip(given, above[key]) for key, given in media.items() if set(given) - {"text"}}
-    if not there:
-        raise ManifestError(f"{folder}: no clips in it; expected videos or recordings")
-    return there
+    return {key: _clip(given, above[key]) for key, given in media.items() if set(given) - {"text"}}
 
 
 def _clip(media: Mapping[str, str], above: Sequence[str]) -> _Clip:
     splits = [part for part in above if _SPLIT.fullmatch(part)]
     parts = tuple(part for part in above if part not in splits)
     return _Clip(media, parts, split_name(splits[0]) if splits else "")
+
+
+def _words_alone(folder: Path, labels: Path | None) -> list[Sample]:
+    """Return the samples of a csv of words, where there is no clip."""
+    rows = list(read_csv(labels, ())) if labels else []
+    if not rows or not {"name", "label", "text"} <= set(_columns(rows[0])):
+        raise ManifestError(
+            f"{folder}: no clips in it; expected videos or recordings, or a csv with the columns "
+            "name, label, text"
+        )
+    columns = _columns(rows[0])
+    samples = []
+    for row in rows:
+        given = {use: row[name] for use, name in columns.items()}
+        read = _row("", given, _extra(row, columns), _Clip({}, (), ""), given["name"])
+        media = {"text": read.text}
+        samples.append(Sample(safe_id(read.id), read.split, read.label or None, media, read.extra))
+    return samples
 
 
 def _names(clips: Mapping[str, _Clip]) -> dict[str, str]:
@@ -155,7 +178,7 @@ def _listed(
             usual = "; ".join(f"{use}: {', '.join(_COLUMNS[use])}" for use in sorted(missing))
             raise ManifestError(f"{path}: no column for {usual}; it has {', '.join(row)}")
         given = {use: row[name] for use, name in columns.items()}
-        key = _key(given["name"], known, path)
+        key = _key(given["name"], folder, known, path)
         if key is None:
             lost.append(given["name"])
         else:
@@ -191,8 +214,11 @@ def _known(clips: Mapping[str, _Clip]) -> dict[str, list[str]]:
     return known
 
 
-def _key(given: str, known: Mapping[str, list[str]], path: Path) -> str | None:
+def _key(given: str, folder: Path, known: Mapping[str, list[str]], path: Path) -> str | None:
+    """Return the clip that a row means; raises ManifestError where several may be meant."""
     plain = given.replace("\\", "/").removeprefix("./")
+    for above in (os.path.abspath(folder), folder.resolve().name):
+        plain = plain.removeprefix(f"{above}/")
     without = re.sub(r"\.\w{2,4}$", "", plain)
     parts = [part for part in without.split("/") if not _MEDIA.fullmatch(part)]
     for name in (plain, without, "/".join(parts)):

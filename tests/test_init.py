@@ -320,6 +320,23 @@ def test_words_alone_are_data_too(data: Path) -> None:
     }  # fmt: skip
 
 
+def test_chinese_words_are_not_read_by_an_english_encoder(data: Path) -> None:
+    put_clips(data, ["c1", "c2"], "wav")
+    put_csv(data / "l.csv", "name,label,text", [("c1", "a", "你好"), ("c2", "b", "再见")])
+    assert init(data)["features"] == ["speech", "prosody"]
+    assert "# words: {uses: minilm" in Path("registry.yaml").read_text()
+
+
+def test_a_train_sample_without_a_label_is_unlabelled(data: Path) -> None:
+    put_clips(data, ["c1", "c2", "c3"], "wav")
+    put_csv(
+        data / "l.csv",
+        "name,label,set",
+        [(f"c{n}", x, "train") for n, x in zip((1, 2, 3), ("a", "b", ""), strict=True)],
+    )
+    assert counts(init(data)) == {"train": 2, "unlabelled": 1}
+
+
 def test_a_csv_may_name_clips_by_whole_paths_but_never_those_of_another_folder(data: Path) -> None:
     put_clips(data / "x", ["a", "b"])
     put_clips(data / "y", ["c"])

@@ -83,7 +83,9 @@ def matched(rows: Iterable[Row], clips: Clips) -> tuple[list[Sample], list[str]]
             continue
         media = media | ({"text": row.text} if row.text else {})
         name = safe_id(row.id or row.clip)
-        samples.append(Sample(name, row.split, row.label or None, media, row.extra))
+        # What has no label cannot be trained on.
+        split = UNLABELLED if row.split == TRAIN and not row.label else row.split
+        samples.append(Sample(name, split, row.label or None, media, row.extra))
     return samples, lost
 
 
@@ -131,11 +133,6 @@ def in_order(labels: Collection[str], order: Sequence[str] = ()) -> tuple[str, .
 def safe_id(name: str) -> str:
     """Return the name as letters, digits, '.', '-' and '_' alone."""
     return re.sub(r"[^\w.-]+", "_", name).strip("_") or "_"
-
-
-def as_split(given: str, labelled: bool) -> str:
-    """Return the split, where a sample without a label cannot be trained on."""
-    return UNLABELLED if given == TRAIN and not labelled else given
 
 
 def _number(label: str) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mercore.errors import ManifestError
 from mercore.layouts._files import Clips, clips_in
-from mercore.layouts._found import Found, Layout, Row, Wanted, as_split, found, matched
+from mercore.layouts._found import Found, Layout, Row, Wanted, found, matched
 from mercore.manifest import TRAIN, UNLABELLED
 from mercore.mertools import CLASSES, Label, read_labels, read_transcripts
 from mercore.mertools._labels import placeholders
@@ -136,7 +136,7 @@ def _given(wanted: Wanted, edition: _Edition) -> Iterator[Label]:
     there = [name for name in edition.labels if (wanted.folder / name).is_file()]
     for name in there:
         for label in read_labels(wanted.folder / name):
-            yield replace(label, split=as_split(edition.labels[name], bool(label.label)))
+            yield replace(label, split=edition.labels[name])
     prepared = None if there else _prepared(wanted.folder)
     if prepared:
         yield from read_labels(prepared[0], trust_pickles=wanted.trust_pickles)

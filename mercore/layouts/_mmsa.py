@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mercore.errors import ManifestError
 from mercore.layouts._files import Clips, clips_in
-from mercore.layouts._found import SENTIMENTS, Found, Layout, Row, Wanted, as_split, found, matched
+from mercore.layouts._found import SENTIMENTS, Found, Layout, Row, Wanted, found, matched
 from mercore.manifest import split_name
 from mercore.table import read_csv
 
@@ -80,7 +80,7 @@ def _rows(path: Path, clips: Clips) -> Iterator[Row]:
         if f"{video}/{clip}" not in clips:
             clip = clip.zfill(4)
         label = _label(path, row)
-        split = as_split(split_name(row["mode"]), bool(label))
+        split = split_name(row["mode"])
         extra = {"sentiment": row["label"]} if row.get("label") else {}
         yield Row(f"{video}/{clip}", split, label, row.get("text", ""), extra, f"{video}_{clip}")
 

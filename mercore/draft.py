@@ -66,7 +66,7 @@ def features_for(data: Data, plugins: Plugins, names: Sequence[str] | None) -> l
     what the data do not have.
     """
     if names is not None:
-        return [_feature(name, data, plugins) for name in names]
+        return [_feature(name, data, plugins) for name in dict.fromkeys(names)]
     installed = {x.component.name for x in plugins if x.kind == "encoder"}
     found = []
     for name in _STARTER:
@@ -110,19 +110,29 @@ def _feature(name: str, data: Data, plugins: Plugins) -> Feature:
 
 def _stream(encoder: str, spec: Spec, data: Data, plugins: Plugins) -> str:
     """Return the stream that an input of this kind reads; RegistryError where there is none."""
-    if isinstance(spec, Audio):
-        medium, stream = "audio", "audio"
-    elif isinstance(spec, Video):
-        medium, stream = "video", "faces"
-    elif "text" in data.media or data.language == "zh":  # the starter's recogniser knows English
-        medium, stream = "text", "text"
-    else:
-        medium, stream = "audio", "transcript"
+    medium, stream = _source(spec, data)
     if medium not in data.media:
         raise RegistryError(f"encoder {encoder!r} reads {medium}, which no clip has")
     installed = {x.component.name for x in plugins if x.kind == "preprocessor"}
-    derived = stream in _STREAMS and _STREAMS[stream][0] in installed
-    return stream if derived or stream not in _STREAMS else "video" if medium == "video" else "text"
+    if stream not in _STREAMS or _STREAMS[stream][0] in installed:
+        return stream
+    if stream == "faces":
+        return "video"
+    raise RegistryError(
+        f"encoder {encoder!r} reads text, which no clip has; install mercore-starter, which "
+        "transcribes, or name other encoders"
+    )
+
+
+def _source(spec: Spec, data: Data) -> tuple[str, str]:
+    """Return the medium that an input comes from in the end, and the stream it reads."""
+    if isinstance(spec, Audio):
+        return "audio", "audio"
+    if isinstance(spec, Video):
+        return "video", "faces"
+    if "text" in data.media or data.language == "zh":  # the starter's recogniser knows English
+        return "text", "text"
+    return "audio", "transcript"
 
 
 def _introduction(data: Data) -> str:

@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 from data_sets import put, put_clips, put_csv
 from jsonschema import Draft7Validator
+from mertools_files import names, vectors, write_feature, write_labels
 
 from mercore.cli import main
 from mercore.cli.init import FORMATS
@@ -131,6 +132,26 @@ def test_labels_that_mertools_makes_up_are_dropped_and_pickles_need_consent(data
     assert about["splits"]["test1"] == {"": 21}
     assert any("all samples of test1 are labelled 'neutral'" in note for note in about["notes"])
     assert rows()["sample_00000003"]["audio"] == "data/audio/sample_00000003.wav"
+
+
+def test_what_mertools_prepared_is_told_apart_by_its_splits_and_names(data: Path) -> None:
+    label = {"a": {"emo": "sad"}}
+    for file, splits, layout in (
+        ("label-6way.npz", ("train", "test1", "test2", "test3"), "mer2023"),
+        ("label-6way.npz", ("train", "test1"), "mer2024"),
+        ("track1_label_6way.npz", ("train", "test1"), "mer2025"),
+    ):
+        write_labels(data / layout / file, **dict.fromkeys(splits, label))
+        assert choose(data / layout).name == layout
+
+
+def test_a_label_file_of_ones_own_takes_the_place_of_that_of_the_layout(data: Path) -> None:
+    data_sets.mer2024(data)
+    lines = [("sample_00000022", "happy", "train"), ("sample_00000001", "sad", "train")]
+    put_csv(data / "mine.csv", "name,discrete,split", lines)
+    about = init(data, "--labels", str(data / "mine.csv"))
+    assert about["splits"]["train"] == {"happy": 1, "sad": 1}
+    assert "--labels" in refused(str(data), "--format", "meld", "--labels", "x", "--overwrite")
 
 
 def test_the_number_of_a_clip_may_have_lost_its_zeros(data: Path) -> None:
@@ -419,8 +440,6 @@ def test_a_layout_that_lacks_its_files_says_so(data: Path) -> None:
 
 
 def test_import_leads_editors_to_a_schema_that_is_there(data: Path, tmp_path: Path) -> None:
-    from mertools_files import names, vectors, write_feature
-
     write_feature(tmp_path / "features/a-UTT", vectors(names(6), 3))
     put_csv(tmp_path / "l.csv", "name,discrete", list(zip(names(6), MER, strict=True)))
     command = ["import", "mertools", "features", "--labels", "l.csv", "--fusion", "centroid"]

@@ -21,7 +21,7 @@ EMOTIONS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 def clip(ending: str) -> bytes:
     """Return a fifth of a second of tone, as video beside a grey picture."""
     times = np.arange(3_200) / 16_000
-    sound = Waveform(np.sin(2_000 * times).astype(np.float32) / 2, 16_000)
+    sound = Waveform((np.sin(2_000 * times) / 2).astype(np.float32), 16_000)
     pixels = np.full((2, 48, 64, 3), 128, np.uint8)
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"clip.{ending}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mercore import draft
 from mercore.decode import has_audio
 from mercore.errors import InputError, RunError
-from mercore.folder import replace
+from mercore.folder import replace as write_whole
 from mercore.layouts import Found, Layout, Wanted, choose
 from mercore.manifest import TRAIN, UNLABELLED, Manifest, Sample
 from mercore.plugins import Plugins
@@ -67,26 +67,34 @@ def initialise(
         refuse_existing((manifest, registry), "give another folder with --into, or --overwrite")
     chosen = choose(folder, layout)
     wanted = Wanted(folder, Path(labels) if labels else None, tuple(classes), trust_pickles)
-    found = chosen.read(wanted)
+    media, found = _heard(chosen.read(wanted))
     plugins = Plugins()
-    data = _data(chosen, found)
+    data = _data(chosen, found, media)
     planned = draft.features_for(data, plugins, features)
     text = draft.text_of(data, planned, plugins)
     write_schema(schema, plugin_schema(plugins))
-    replace(manifest, manifest_text(found.samples, into).encode())
-    replace(registry, (schema_line(registry) + text).encode())
+    write_whole(manifest, manifest_text(found.samples, into).encode())
+    write_whole(registry, (schema_line(registry) + text).encode())
     return Initial(chosen, found, manifest, registry, schema, [x.name for x in planned])
 
 
-def _data(layout: Layout, found: Found) -> draft.Data:
+def _heard(found: Found) -> tuple[frozenset[str], Found]:
+    """Return the media that samples have, and what is found with a note where videos are silent."""
     media = {name for sample in found.samples for name in sample.media}
-    if "audio" not in media and "video" in media and _sounds(found.samples):
-        media.add("audio")
+    if "audio" in media or "video" not in media:
+        return frozenset(media), found
+    if _sounds(found.samples):
+        return frozenset({*media, "audio"}), found
+    note = f"of {_LISTENED} videos none has sound that can be read: no features of audio"
+    return frozenset(media), replace(found, notes=[*found.notes, note])
+
+
+def _data(layout: Layout, found: Found, media: frozenset[str]) -> draft.Data:
     sizes = Counter(sample.label for sample in found.samples if sample.split == TRAIN)
     folds = max(2, min([_FOLDS, *sizes.values()]))
     minable = any(sample.split == UNLABELLED for sample in found.samples)
     return draft.Data(
-        layout.name, found.classes, frozenset(media), _language(found), minable, folds, found.notes
+        layout.name, found.classes, media, _language(found), minable, folds, found.notes
     )
 
 

@@ -287,7 +287,9 @@ def test_recordings_alone_get_no_faces_and_words_from_a_recogniser(data: Path) -
 def test_videos_without_sound_get_faces_alone(data: Path) -> None:
     for label in ("a", "b"):
         put_clips(data / label, [f"{label}{n}" for n in range(2)], "silent.mp4")
-    assert init(data)["features"] == ["face"]
+    about = init(data)
+    assert about["features"] == ["face"]
+    assert "of 3 videos none has sound that can be read: no features of audio" in about["notes"]
     assert registry()["branches"] == {"all": "face"}
 
 

@@ -91,7 +91,7 @@ def _heard(found: Found) -> tuple[frozenset[str], Found]:
 
 def _data(layout: Layout, found: Found, media: frozenset[str]) -> draft.Data:
     sizes = Counter(sample.label for sample in found.samples if sample.split == TRAIN)
-    folds = max(2, min([_FOLDS, *sizes.values()]))
+    folds = max(2, min(_FOLDS, max(sizes.values(), default=_FOLDS)))  # what can be trained at all
     minable = any(sample.split == UNLABELLED for sample in found.samples)
     return draft.Data(
         layout.name, found.classes, media, _language(found), minable, folds, found.notes

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from mercore.combinations import Combination
 from mercore.components import Fusion
 from mercore.dataset import feature_entries
-from mercore.errors import PluginError, RegistryError, RunError
+from mercore.errors import PluginError, RegistryError, RunError, few
 from mercore.fingerprints import branch_keys
 from mercore.manifest import TRAIN
 from mercore.metrics import accuracy, bootstrap, waf
@@ -47,7 +47,6 @@ Mask = NDArray[np.bool_]
 
 FILE = "ablation.json"
 FORMAT = 1
-_NAMED = 5  # combinations that an error names
 _DRAWS = 5_000
 _DRAWS_A_ROW = 50  # else no difference could be significant among very many rows
 
@@ -131,10 +130,9 @@ def _check_complete(project: Project) -> None:
         ).any()
     ]
     if bad:
-        named = ", ".join(" + ".join(features) for features in bad[:_NAMED])
-        more = f" and of {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        named = few([" + ".join(features) for features in bad])
         raise RunError(
-            f"no training sample has all features of {named}{more}; name other features, or "
+            f"no training sample has all features of {named}; name other features, or "
             "combinations with --only (`mer status` shows what failed)"
         )
 

@@ -65,5 +65,6 @@ def listed(mistakes: Iterable[str]) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    """Return the first five names in a row, and dots where there are more."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    """Return the first five names in a row, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -1,11 +1,15 @@
-"""Packages that are needed for some options alone, and so need not be installed."""
+"""Installed packages: their versions, and those that only some options need."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mercore.errors import RunError
+
+_LIBRARIES = ("numpy", "scikit-learn", "torch", "zarr")
 
 
 def needed(package: str, what: str, cure: str = "") -> Any:
@@ -19,3 +23,20 @@ def needed(package: str, what: str, cure: str = "") -> Any:
     except ImportError as error:
         step = cure or f"run `pip install {package}`"
         raise RunError(f"{what} needs {package}, which is not installed; {step}") from error
+
+
+def versions(origins: Iterable[str]) -> dict[str, str]:
+    """Return the versions of what computes results: mercore, the plugins, and their libraries.
+
+    `origins` are distributions with their versions, as components come from.
+    """
+    plugins = dict(origin.rsplit(" ", 1) for origin in sorted(set(origins)))
+    libraries = {name: found for name in _LIBRARIES if (found := _installed(name))}
+    return {"mercore": version("mercore")} | plugins | libraries
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""

@@ -108,6 +108,11 @@ class Pipeline:
         """Return the fingerprint of each feature that the branch combines."""
         return {name: self.features[name].fingerprint for name in branch.features}
 
+    def origins(self, branch: BranchNode) -> set[str]:
+        """Return the distributions, with their versions, of all that a branch is made with."""
+        made = {*branch.features}.union(*map(self.upstream, branch.features))
+        return {branch.origin} | {self.nodes[name].origin for name in made if name in self.nodes}
+
     @property
     def bare(self) -> bool:
         """Whether a sample may give no medium: a feature needs no more than its id."""

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mercore.errors import RunError, did_you_mean, listed
+from mercore.errors import RunError, did_you_mean, few, listed
 from mercore.folder import replace
 from mercore.manifest import TRAIN
-
-_NAMED = 5  # names that an error shows
 
 
 @dataclass(frozen=True)
@@ -148,8 +146,7 @@ def _twice(names: Sequence[str]) -> list[str]:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(map(repr, names[:_NAMED])) + more
+    return few([repr(name) for name in names])
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from pydantic import JsonValue
 
 from mercore.ablation import FILE, Table, current
 from mercore.errors import did_you_mean, few
-from mercore.pipeline import BranchNode, Node, Pipeline
+from mercore.packages import versions
 from mercore.project import Project
 from mercore.report import build, render
 from mercore.results import ManifestResult, Result, Round
@@ -33,6 +32,8 @@ def summarise(project: Project) -> Result:
     results = rounds[-1].results
     registry, manifest = project.pipeline.registry.document, project.manifest
     ablation = current(project)
+    nodes, branches = project.pipeline.nodes, project.pipeline.branches
+    origins = [node.origin for node in nodes.values()] + [one.origin for one in branches.values()]
     return Result(
         title=f"{project.folder.path.name}: {registry.path.name} on {manifest.path.name}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -47,7 +48,7 @@ def summarise(project: Project) -> Result:
         features=tuple(feature_results(project.pipeline, manifest, project.store)),
         registry=registry.text,
         manifest=ManifestResult(manifest.path.name, len(manifest.ids), manifest.notes),
-        versions=_versions(project.pipeline),
+        versions=versions(origins),
         warnings=tuple(
             [
                 *_searched(project),
@@ -61,22 +62,6 @@ def summarise(project: Project) -> Result:
         folder=str(project.folder.path.absolute()),
         ablation=ablation,
     )
-
-
-def _versions(pipeline: Pipeline) -> dict[str, str]:
-    """Return the versions of what computed the results."""
-    parts: list[Node | BranchNode] = [*pipeline.nodes.values(), *pipeline.branches.values()]
-    plugins = dict(origin.rsplit(" ", 1) for origin in sorted(part.origin for part in parts))
-    libraries = [name for name in ("numpy", "scikit-learn", "torch", "zarr") if _installed(name)]
-    return {"mercore": version("mercore")} | plugins | {name: version(name) for name in libraries}
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def _searched(project: Project) -> list[str]:

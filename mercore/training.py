@@ -23,6 +23,7 @@ from mercore.fingerprints import branch_keys, describe, mined_keys
 from mercore.folder import RunFolder
 from mercore.machine import limited
 from mercore.mining import PseudoLabels, mine
+from mercore.packages import versions
 from mercore.pipeline import BranchNode
 from mercore.results import BranchResult, Round, votes
 from mercore.search import Search, Trial, declared, known, save_trials, varied
@@ -190,6 +191,7 @@ class Training:
             "key": key,
             "features": dict(project.pipeline.fingerprints(branch)),
             "fusion": describe(branch.fusion),
+            "versions": versions(project.pipeline.origins(branch)),
         }
         folder.save_branch(branch.name, about, trained, project.ids, project.pipeline.classes)
 

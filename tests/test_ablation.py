@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from run_mer import mer, mer_json
 from toy_clips import write_mp4
 
 from mercore.ablation import FILE, current
-from mercore.cli import main
 from mercore.components import IntArray
 from mercore.machine import Machine
 from mercore.metrics import accuracy, bootstrap, waf
@@ -64,16 +63,6 @@ def folder(extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for command in ("ABLATE", "EXTRACT", "RUN", "TRAIN"):  # asking for a GPU imports torch
         monkeypatch.setenv(f"MERCORE_{command}_DEVICE", "cpu")
     return tmp_path
-
-
-def mer(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments, catch_exceptions=False)
-
-
-def mer_json(*arguments: str) -> Any:
-    result = mer(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def names(about: Any) -> list[str]:

@@ -6,15 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from run_mer import mer, mer_json
 from safetensors.numpy import load_file
 
 import mercore_toys
-from mercore.cli import main
 from mercore.components import Encode
 from mercore_toys import Letters
 
@@ -48,16 +46,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rows.append(f"s{number},{split},{shown},{letter * (1 + number % 3)} c")
     (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
     return tmp_path
-
-
-def mer(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments, catch_exceptions=False)
-
-
-def mer_json(*arguments: str) -> Any:
-    result = mer(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def predictions(folder: Path) -> dict[str, dict[str, str]]:
@@ -243,6 +231,13 @@ def test_a_torn_branch_is_trained_again(folder: Path) -> None:
     mer_json("run")
     (folder / "runs/default/branches/one/branch.json").unlink()
     assert mer_json("run")["trained"] == ["one"]
+
+
+def test_a_branch_says_what_computed_it(folder: Path) -> None:
+    mer_json("run")
+    about = json.loads((folder / "runs/default/branches/one/branch.json").read_text())
+    assert set(about["versions"]) >= {"mercore", "mercore-toys", "numpy", "zarr"}
+    assert about["versions"]["numpy"] == np.__version__
 
 
 def test_predictions_of_another_manifest_are_not_taken_for_this_one(folder: Path) -> None:

@@ -3,15 +3,14 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from mertools_files import corpus, names, sequences, vectors, write_feature, write_labels
+from run_mer import mer, mer_json
 
-from mercore.cli import main
 from mercore.cli.exchange import submit
 from mercore.submission import FORMATS
 
@@ -30,20 +29,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def mer(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments, catch_exceptions=False)
-
-
 def take(*arguments: str) -> Result:
     """Import what the folder holds."""
     common = ("--labels", "label.npz", "--trust-pickles", "--fusion", "centroid")
     return mer("import", "mertools", "features", *common, *arguments)
-
-
-def mer_json(*arguments: str) -> Any:
-    result = mer(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def test_from_feature_folders_to_an_answer(folder: Path) -> None:

@@ -174,7 +174,17 @@ def test_a_file_that_changes_while_it_is_imported_ends_the_import(
                 np.save(folder / f"{IDS[5]}.npy", HUBERT[IDS[5]] + 1)
 
     with pytest.raises(RunError, match=rf"{IDS[5]}.npy: changed meanwhile; import again"):
-        imported(tmp_path, [folder], labels, watch=Meddler())
+        imported(tmp_path, [folder], labels, watch=Meddler(), memory=0)
+
+
+@pytest.mark.parametrize("memory", [0, 200, 2**20])
+def test_memory_decides_what_is_read_twice_and_nothing_else(
+    tmp_path: Path, labels: Path, memory: int
+) -> None:
+    folder = write_feature(tmp_path / "x-UTT", HUBERT)
+    imported(tmp_path, [folder], labels, memory=memory)
+    found = opened(tmp_path).store["x"].matrix(IDS)
+    assert np.array_equal(found, np.stack([HUBERT[id] for id in IDS]))
 
 
 def test_where_the_files_lie_and_how_they_are_written_makes_no_other_feature(

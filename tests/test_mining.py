@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from numpy.random import Generator
+from run_mer import mer, mer_json
 from safetensors.numpy import load_file
 
-from mercore.cli import main
 from mercore.components import Votes
 from mercore.mining import PseudoLabels, agreed, divide, mine
 from mercore.registry import Mining
@@ -183,16 +182,6 @@ def write_manifest(
             f"s{number:03d},{split},{shown if truth or split != 'unlabelled' else ''},{word}"
         )
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-
-
-def mer(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments, catch_exceptions=False)
-
-
-def mer_json(*arguments: str) -> Any:
-    result = mer(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def table(path: Path) -> dict[str, dict[str, str]]:

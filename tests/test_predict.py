@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from numpy.typing import NDArray
+from run_mer import mer
 from toy_clips import write_wav
 
 from mercore.branches import Fold, Trained
-from mercore.cli import main
 from mercore.errors import InputError
 from mercore.folder import RunFolder
 from mercore.predict import Predictor, samples_of
@@ -31,10 +30,6 @@ folds: 3
 """
 
 Write = Callable[[str, str], Path]
-
-
-def mer(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments, catch_exceptions=False)
 
 
 def predicted(*files: str, status: int = 0) -> list[dict[str, Any]]:

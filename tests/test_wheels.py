@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from email import message_from_bytes
@@ -14,9 +11,8 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+from environments import BUILD, ROOT, environment, run
 
-ROOT = Path(__file__).parent.parent
-UV = Path(sys.executable).with_name("uv")
 FOLDERS = {"mercore": "."} | {
     f"mercore_{path.parent.name}": f"plugins/{path.parent.name}"
     for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))
@@ -48,26 +44,6 @@ for name in sys.argv[1:]:
 """
 
 
-def run(*command: str | Path, folder: Path) -> str:
-    """Return what the command prints; its errors are shown when it fails."""
-    # Where packages come from stays as it is set up; what could lead to this environment goes.
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "VIRTUAL_ENV", "MERCORE_"))
-    }
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        env=kept | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 def known(*paths: str, folder: Path = ROOT) -> set[str]:
     """Return the files that git tracks or would take, relative to the folder."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *paths]
@@ -85,19 +61,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in known():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
-    build = (UV, "build", "--quiet", "--no-build-isolation", "--python", sys.executable)
     for folder in FOLDERS.values():
-        run(*build, "--out-dir", out, source / folder, folder=source)
-        run(*build, "--wheel", "--out-dir", out / "direct", source / folder, folder=source)
+        run(*BUILD, "--out-dir", out, source / folder, folder=source)
+        run(*BUILD, "--wheel", "--out-dir", out / "direct", source / folder, folder=source)
     return out
-
-
-def environment(home: Path, *requirements: str | Path) -> Path:
-    """Return the folder of programs of a new environment with the requirements and no more."""
-    run(UV, "venv", "--quiet", "--python", sys.executable, home / "venv", folder=home)
-    run(UV, "pip", "install", "--quiet", "--python", home / "venv/bin/python", "-c",
-        ROOT / "constraints.txt", *requirements, folder=home)  # fmt: skip
-    return home / "venv/bin"
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +118,11 @@ def test_the_weights_come_with_their_licence(built: Path) -> None:
     found = metadata(built, "mercore_starter")
     assert found["License-Expression"] == "Apache-2.0 AND MIT"
     assert "mercore_starter/weights/NOTICE.md" in found.get_all("License-File", [])
+
+
+def test_the_core_has_the_templates_of_new_plugins(built: Path) -> None:
+    name = "mercore/templates/plugin/audio_encoder/component.jinja"
+    assert b"class {{ cls }}(Encoder):" in contents(built, "mercore")[name]
 
 
 @pytest.mark.parametrize("module", FOLDERS)

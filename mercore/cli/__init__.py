@@ -10,12 +10,13 @@ from mercore.cli.init import init
 from mercore.cli.lm import lm
 from mercore.cli.look import check, plugins, prune, schema, show_samples, status
 from mercore.cli.main import main
+from mercore.cli.new import new
 from mercore.cli.work import ensemble, extract, mine, predict, report, run, train
 
 __all__ = ["main"]
 
 for command in (
     init, check, plugins, extract, status, show_samples, prune, train, mine, ensemble, ablate,
-    report, run, predict, submit, corrupt, lm, import_, export, schema,
+    report, run, predict, submit, corrupt, lm, import_, export, schema, new,
 ):  # fmt: skip
     main.add_command(command)

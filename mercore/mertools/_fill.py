@@ -13,7 +13,8 @@ import numpy as np
 from mercore.errors import InputError, RunError
 from mercore.manifest import Sample
 from mercore.media import FloatArray
-from mercore.mertools._folders import Content, Folder, Source, digest, each
+from mercore.mertools._content import Content, digest
+from mercore.mertools._folders import Folder, Source, each
 from mercore.pipeline import Node, Pipeline
 from mercore.sources import Sources
 from mercore.status import failures
@@ -98,13 +99,13 @@ class Filling:
 
     def _rows(self, folder: Folder, samples: Sequence[Sample], content: Content) -> list[Row]:
         """Return the samples with ``(frames, dim)`` values, or why they have none."""
-        seen, sources = content.seen[folder.path], Sources()
-        there = [s.id for s in samples if isinstance(seen.get(s.id), bytes)]
-        values = dict(each(partial(_unchanged, folder, seen), there, self.threads))
+        seen, kept, sources = content.seen[folder.path], content.values[folder.path], Sources()
+        there = [s.id for s in samples if isinstance(seen.get(s.id), bytes) and s.id not in kept]
+        again = dict(each(partial(_unchanged, folder, seen), there, self.threads))
         rows = []
         for sample in samples:
             source = sources.identity(sample, ["id"])
-            matrix = values.get(sample.id)
+            matrix = kept.get(sample.id, again.get(sample.id))
             if isinstance(matrix, np.ndarray):
                 rows.append(Row(sample.id, matrix, source))
                 continue

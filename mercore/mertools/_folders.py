@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,12 +18,10 @@ from mercore.errors import InputError, RunError, listed
 from mercore.manifest import STREAMS
 from mercore.media import FloatArray
 from mercore.mertools._npy import array
-from mercore.watch import Watch
 
 POOLED, SEQUENCES = "UTT", "FRA"
 _LEVEL = re.compile(rf"(.+)[-_]({POOLED}|{SEQUENCES})")
 _AT_ONCE = 64  # files a thread reads in one go
-_NAMED = 5  # files that an error names
 
 T = TypeVar("T")
 
@@ -76,17 +72,6 @@ class Source:
         return frozenset().union(*(folder.names for folder in self.folders))
 
 
-@dataclass(frozen=True)
-class Content:
-    """What the files of a source hold, without the values."""
-
-    width: int
-    digest: str
-    """16 hexadecimal digits, of the samples and their values; no matter where the files lie."""
-    seen: Mapping[Path, Mapping[str, bytes | InputError]]
-    """Folder to sample to a hash of its values, or to the reason why there are none."""
-
-
 def _matrix(values: NDArray[Any]) -> FloatArray:
     """Return float32; raises ValueError where a value is not finite, or there is none."""
     with np.errstate(over="ignore"):  # what does not fit is not finite, which is said below
@@ -125,25 +110,6 @@ def find(folders: Iterable[str | Path]) -> list[Source]:
     return sources
 
 
-def inspect(source: Source, threads: int, watch: Watch) -> Content:
-    """Return what the files hold, each read once.
-
-    Raises RunError naming files of a wrong rank, or of another width than most.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    seen: dict[Path, dict[str, bytes | InputError]] = {}
-    watch.start(f"read {source.name}", sum(len(folder.names) for folder in source.folders))
-    for folder in source.folders:
-        here = seen[folder.path] = {}
-        for name, found in each(partial(_seen, folder), sorted(folder.names), threads):
-            watch.advance(f"read {source.name}", 1, int(isinstance(found, InputError)))
-            if isinstance(found, InputError):
-                here[name] = found
-            else:
-                shapes[f"{folder.path}/{name}.npy"], here[name] = found
-    return Content(_width(source, shapes), _whole(source, seen), seen)
-
-
 def each(
     function: Callable[[str], T], names: Sequence[str], threads: int
 ) -> Iterator[tuple[str, T | InputError]]:
@@ -161,25 +127,11 @@ def each(
         pool.shutdown(cancel_futures=True)
 
 
-def digest(values: FloatArray) -> bytes:
-    """Return a hash of the values and their shape."""
-    found = hashlib.blake2b(str(values.shape).encode(), digest_size=16)
-    found.update(values.data)
-    return found.digest()
-
-
 def _tried(function: Callable[[str], T], name: str) -> T | InputError:
     try:
         return function(name)
     except InputError as error:
         return error
-
-
-def _seen(folder: Folder, name: str) -> tuple[tuple[int, ...], bytes]:
-    """Return shape and hash of one file; ``(dim,)`` where the array is as its folder says."""
-    values = folder.read(name)
-    fits = values.ndim == 2 and (folder.sequences or len(values) == 1)
-    return values.shape[-1:] if fits else values.shape, digest(values)
 
 
 def _levels(path: Path) -> list[Path]:
@@ -220,29 +172,3 @@ def _source(stem: str, levels: Mapping[str, Path], mistakes: list[str]) -> Sourc
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
     return entry.name.endswith(".npy") and not entry.name.startswith(".")
-
-
-def _width(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the width of nearly all; raises RunError naming the files of another shape."""
-    counts = Counter(shape for shape in shapes.values() if len(shape) == 1)
-    usual = counts.most_common(1)[0][0] if counts else ()
-    odd = [f"{path}: {shape}" for path, shape in shapes.items() if shape != usual]
-    if not odd and usual:
-        return usual[0]
-    if not shapes:
-        raise RunError(f"{source.source}: no file of it can be used")
-    more = [f"... and {len(odd) - _NAMED} more"] if len(odd) > _NAMED else []
-    expected = f"expected {usual} a {POOLED} file, (frames, dim) a {SEQUENCES} file"
-    raise RunError(
-        f"{source.source}: {len(odd)} of {len(shapes)} files are of another shape, {expected}:"
-        + listed([*odd[:_NAMED], *more])
-    )
-
-
-def _whole(source: Source, seen: Mapping[Path, Mapping[str, bytes | InputError]]) -> str:
-    found = hashlib.blake2b(digest_size=8)
-    for folder in source.folders:
-        for name, part in seen[folder.path].items():
-            if not isinstance(part, InputError):
-                found.update(f"{folder.sequences} {name}\0".encode() + part)
-    return found.hexdigest()

@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 from mercore.errors import ManifestError, few
 from mercore.folder import replace
 from mercore.manifest import UNLABELLED, Sample
+from mercore.mertools._content import Content, inspect
 from mercore.mertools._fill import Filling, ImportedFeature
-from mercore.mertools._folders import Content, Source, find, inspect
+from mercore.mertools._folders import Source, find
 from mercore.mertools._labels import CLASSES, Label, placeholders, read_labels, read_transcripts
 from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins
@@ -73,6 +74,7 @@ def import_mertools(
     trust_pickles: bool = False,
     skip_missing: bool = False,
     threads: int = 2,
+    memory: int = 2**29,
     watch: Watch | None = None,
 ) -> Import:
     """Put features of MERTools into a store, write manifest and registry; return what that came to.
@@ -83,6 +85,7 @@ def import_mertools(
     `labels` see ``read_labels``; a sample with features and without a label is ``unlabelled``.
     `skip_missing` leaves out labelled samples without any file. `fusion` is that of the branch of
     all features which the registry declares. What was imported before is not imported again.
+    Values beyond `memory` bytes are read twice: to know what they are, and to store them.
 
     Raises RunError for wrong folders and ManifestError for wrong labels or transcripts, before
     anything is written.
@@ -96,7 +99,7 @@ def import_mertools(
     )
     words = read_transcripts(transcripts) if transcripts else {}
     samples = _samples(known, sources, words)
-    contents = [inspect(source, threads, watch) for source in sources]
+    contents = _contents(sources, threads, memory, watch)
     registry = _registry(classes, sources, contents)
     store = Store(to.store, endpoint=to.endpoint)
     filling = Filling(_pipeline(registry), samples, store, threads, watch)
@@ -129,6 +132,14 @@ def _known(
         for split, label in false.items()
     ]
     return [label.without_label() if label.split in false else label for label in known], notes
+
+
+def _contents(sources: Sequence[Source], threads: int, memory: int, watch: Watch) -> list[Content]:
+    contents: list[Content] = []
+    for source in sources:
+        contents.append(inspect(source, threads, watch, memory))
+        memory -= contents[-1].size
+    return contents
 
 
 def _names(sources: Sequence[Source]) -> frozenset[str]:

@@ -62,6 +62,12 @@ def modules_below(root: Path) -> list[str]:
     return [name for name, file in files.items() if file and root in Path(file).parents]
 
 
+def forget_modules(place: Place) -> None:
+    """Let what is below the place be imported again: there may be another state of it."""
+    for name in modules_below(place.root):
+        del sys.modules[name]
+
+
 def run(block: Block, place: Place) -> None:
     """Run the block in the place; an error names the page and the line."""
     where = f"{block.page.relative_to(ROOT)}:{block.line}"
@@ -83,8 +89,7 @@ def python(code: str, place: Place) -> None:
     path = place.root / f"{named[1]}.py"
     path.parent.mkdir(exist_ok=True)
     path.write_text(code, encoding="utf-8")
-    for name in modules_below(place.root):  # an earlier state of the same package
-        del sys.modules[name]
+    forget_modules(place)
     importlib.invalidate_caches()
     module = importlib.import_module(named[1].removesuffix("/__init__").replace("/", "."))
     place.names.update(vars(module))
@@ -126,9 +131,11 @@ def pip(arguments: Sequence[str], place: Place) -> None:
     assert set(options) <= {"-r", "-e", "-c"}
     for name in arguments[1:]:
         if extra := re.fullmatch(r"mercore\[(\w+)\]", name):
-            project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-            assert extra[1] in project["optional-dependencies"]
+            core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+            assert extra[1] in core["optional-dependencies"]
         elif name == ".[test]":  # of the plugin that the page is about
+            if Path("pyproject.toml").is_file():  # written by `mer new`, not by the page
+                project(Path("pyproject.toml").read_text(encoding="utf-8"), place)
             assert "test" in place.names["pyproject"]["optional-dependencies"]
         elif name not in options and not (ROOT / name).exists():
             assert re.search(rf"^{name}==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
@@ -147,7 +154,7 @@ def pytest_run(arguments: Sequence[str], place: Place) -> None:
     # Looking for a GPU imports torch, which takes longer than all the rest.
     quick = ["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-k", "not devices"]
     command = [sys.executable, "-m", "pytest", *quick, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(place.root)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(place.root), os.getcwd()])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
@@ -156,6 +163,11 @@ def pytest_run(arguments: Sequence[str], place: Place) -> None:
 def move(arguments: Sequence[str], place: Place) -> None:
     old, new = arguments
     (place.root / old).rename(place.root / new)
+
+
+def change_folder(arguments: Sequence[str], place: Place) -> None:
+    os.chdir(arguments[0])
+    sys.path.insert(0, os.getcwd())
 
 
 def make_folder(arguments: Sequence[str], place: Place) -> None:
@@ -188,6 +200,20 @@ def resolved(code: str, place: Place) -> Pipeline | None:
             assert missing, line
             assert re.search(rf"\b{missing[1]}\b", PAPER), line
         return None
+
+
+def edit(code: str, place: Place) -> None:
+    """Apply a diff to the file that its first line names, else to the shipped registry.yaml."""
+    named = re.match(r"--- (\S+)\n\+\+\+ \1\n@@\n", code)
+    if named is None:
+        swap(code, place)
+        return
+    path, lines = Path(named[1]), code[named.end() :].splitlines(keepends=True)
+    old, new = ("".join(line[1:] for line in lines if line[0] != sign) for sign in "+-")
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{path} does not hold {old!r} once"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    forget_modules(place)
 
 
 def swap(code: str, place: Place) -> None:
@@ -240,11 +266,11 @@ def project(code: str, place: Place) -> None:
 
 
 LANGUAGES: dict[str, Callable[[str, Place], None]] = {
-    "python": python, "py": python, "sh": shell, "yaml": registry, "diff": swap, "toml": project,
+    "python": python, "py": python, "sh": shell, "yaml": registry, "diff": edit, "toml": project,
     "csv": manifest(".csv"), "jsonl": manifest(".jsonl"), "json": lambda code, _: json.loads(code),
     "text": nothing, "layout": nothing,
 }  # fmt: skip
 COMMANDS: dict[str, Callable[[Sequence[str], Place], None]] = {
     "mer": mer, "make": make, "pip": pip, "python": python_script, "python3": python_script,
-    "pytest": pytest_run, "mkdir": make_folder, "mv": move, ".": nothing,
+    "pytest": pytest_run, "mkdir": make_folder, "mv": move, "cd": change_folder, ".": nothing,
 }  # fmt: skip

@@ -11,12 +11,11 @@ from typing import Any
 import data_sets
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from data_sets import put, put_clips, put_csv
 from jsonschema import Draft7Validator
 from mertools_files import names, vectors, write_feature, write_labels
+from run_mer import mer, mer_json
 
-from mercore.cli import main
 from mercore.cli.init import FORMATS
 from mercore.errors import ManifestError
 from mercore.layouts import LAYOUTS, choose
@@ -36,17 +35,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def mer(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments, catch_exceptions=False)
-
-
 def init(folder: Path, *arguments: str) -> Any:
     """Return what `mer init --json` says; `mer check` must find no mistake in what it writes."""
-    result = mer("init", str(folder), *arguments, "--json")
-    assert result.exit_code == 0, result.output
+    about = mer_json("init", str(folder), *arguments)
     checked = mer("check")
     assert checked.exit_code == 0, checked.output
-    return json.loads(result.stdout)
+    return about
 
 
 def refused(*arguments: str) -> str:

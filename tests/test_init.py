@@ -170,6 +170,8 @@ def test_a_sign_stands_for_an_annotation_that_is_not_there(data: Path) -> None:
     assert [row["label"] for row in rows().values()] == SENTIMENTS
     put_csv(data / "label.csv", "video_id,clip_id,text,label,mode", [("a", 1, "", "x", "train")])
     assert "a, 1: label 'x', expected a number" in refused(str(data), "--overwrite")
+    put_csv(data / "label.csv", "video_id,clip_id,text,label,mode", [("b", 1, "", 1, "train")])
+    assert "no clip with a label; labels without a clip: b_1" in refused(str(data), "--overwrite")
 
 
 def test_excitement_is_happiness_unless_it_is_a_class(data: Path) -> None:
@@ -197,7 +199,7 @@ def test_rows_without_a_clip_and_clips_without_a_row_are_told(data: Path) -> Non
     assert about["labels_without_clip"] == ["dev_dia2_utt2"]
     assert rows()["train_dia0_utt1"]["text"] == "Well, “1”!"
     shown = mer("init", str(data), "--overwrite").stdout
-    assert "1 labels without a clip were left out: dev_dia2_utt2" in shown
+    assert "Labels without a clip, left out: 1 (dev_dia2_utt2)" in shown
     assert "Manifest: manifest.csv (26 samples)" in shown
     assert "Next: mer check, then mer run" in shown
     put_clips(data / "dev_splits_complete", ["dia7_utt7"])

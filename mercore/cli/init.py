@@ -83,7 +83,7 @@ def _print(about: dict[str, Any]) -> None:
     click.echo(f"Layout: {about['layout']}")
     print_grid(_counts(about["splits"], about["classes"]))
     if lost := about["labels_without_clip"]:
-        click.echo(f"{len(lost)} labels without a clip were left out: {few(lost)}")
+        click.echo(f"Labels without a clip, left out: {len(lost)} ({few(lost)})")
     for note in about["notes"]:
         click.echo(f"Note: {note}")
     total = sum(sum(counts.values()) for counts in about["splits"].values())

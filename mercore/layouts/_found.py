@@ -105,7 +105,7 @@ def found(
     the order of the data set; those without a sample are left out.
     """
     if not samples:
-        named = f"; {len(lost)} labels have no clip: {few(lost)}" if lost else ""
+        named = f"; labels without a clip: {few(lost)}" if lost else ""
         raise ManifestError(f"{where}: no clip with a label{named}")
     _check_once(samples, where)
     labels = {sample.label for sample in samples if sample.label}

@@ -77,7 +77,7 @@ def _clips(folder: Path) -> Clips:
 def _rows(path: Path, clips: Clips) -> Iterator[Row]:
     for row in read_csv(path, (*_COLUMNS, "mode")):
         video, clip = row["video_id"], row["clip_id"]
-        if f"{video}/{clip}" not in clips:
+        if f"{video}/{clip}" not in clips and f"{video}/{clip.zfill(4)}" in clips:
             clip = clip.zfill(4)
         label = _label(path, row)
         split = split_name(row["mode"])

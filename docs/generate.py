@@ -17,7 +17,7 @@ from click import Context, Group
 from mercore import hookspecs
 from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
-from mercore.options import said_of_fields
+from mercore.option_schema import said_of_fields
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mercore.components import Component, MediaComponent
 from mercore.manifest import STREAMS
-from mercore.options import about, options_schema
+from mercore.option_schema import about, options_schema
 from mercore.plugins import KINDS, Plugins
 from mercore.registry import Content, schema
 

@@ -17,7 +17,7 @@ from run_mer import mer
 
 from mercore.components import Encode, Encoder
 from mercore.media import Words
-from mercore.options import options_schema
+from mercore.option_schema import options_schema
 from mercore.plugins import Plugins
 from mercore.registry import Registry
 from mercore.resolve import resolve

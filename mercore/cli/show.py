@@ -52,7 +52,7 @@ def _samples(manifest: Manifest) -> Json:
 
 def installed(plugins: Plugins) -> Json:
     """Return all components that are installed, what is broken and what is in conflict."""
-    from mercore.options import about
+    from mercore.option_schema import about
 
     return {
         "components": [

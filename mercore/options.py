@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
-import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
 from mercore.components import Component
+from mercore.option_schema import said_of_fields
 
 Schema = Mapping[str, Any]
 """A part of a JSON Schema."""
@@ -64,7 +61,7 @@ def options_of(component: type[Component]) -> list[Option]:
     """
     if not component.model_fields:
         return []
-    said = _said(component)
+    said = said_of_fields(component)
     return [
         Option(
             name,
@@ -115,24 +112,3 @@ def _limits(schema: Schema) -> dict[str, JsonValue]:
         keys = (*_LIMITS, "minItems", "maxItems", "minLength", "maxLength", "pattern", "enum")
         found |= {key: part[key] for key in keys if key in part}
     return found
-
-
-def _said(component: type[BaseModel]) -> dict[str, str]:
-    """Return what the text below each field says of it; a subclass has the last word."""
-    said: dict[str, str] = {}
-    for base in reversed(component.__mro__):
-        if issubclass(base, BaseModel) and base is not BaseModel:
-            said |= dict(_below_fields(base))
-    return said
-
-
-def _below_fields(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    try:
-        source = inspect.getsource(model)
-    except (OSError, TypeError):  # a class that was made without a file
-        return
-    (tree,) = ast.parse(textwrap.dedent(source)).body
-    for field, text in pairwise(ast.iter_child_nodes(tree)):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str() as about)):
-                yield name, " ".join(about.split())

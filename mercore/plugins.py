@@ -212,17 +212,17 @@ def _options(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     names = [part for part in path if part in model.model_fields]
     if not names:
         return list(model.model_fields)
-    below = list(_models(model.model_fields[str(names[0])].annotation))
+    below = list(models_in(model.model_fields[str(names[0])].annotation))
     rest = path[path.index(names[0]) + 1 :]
     return [option for nested in below for option in _options(nested, rest)]
 
 
-def _models(annotation: object) -> Iterator[type[BaseModel]]:
+def models_in(annotation: object) -> Iterator[type[BaseModel]]:
     """Yield the models in an annotation, such as ``tuple[Band, ...] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from models_in(part)
 
 
 def _option_mistakes(uses: str, component: type[Component], error: ValidationError) -> str:

@@ -64,7 +64,7 @@ folds: 2
 """The registry of a page that needs another."""
 GIVEN = {"testing.md": {"Mine": Letters}}
 """What a page takes as known: the reader's own encoder."""
-ELSEWHERE = {"mertools.md"}
+ELSEWHERE = {"mertools.md", "new-data.md"}
 """Pages that begin in a folder without a registry and a manifest."""
 BEFORE = {"testing.md": "writing-a-plugin.md"}
 """The page whose plugin a page is about."""

@@ -8,6 +8,7 @@ from mercore.cli.corrupt import corrupt
 from mercore.cli.diff import diff
 from mercore.cli.exchange import export, import_, submit
 from mercore.cli.explain import explain
+from mercore.cli.init import init
 from mercore.cli.lm import lm
 from mercore.cli.look import check, prune, schema, show_samples, status
 from mercore.cli.main import main
@@ -18,7 +19,7 @@ from mercore.cli.work import ensemble, extract, mine, predict, report, run, trai
 __all__ = ["main"]
 
 for command in (
-    check, explain, diff, plugins, extract, status, show_samples, prune, train, mine, ensemble,
-    ablate, report, run, predict, submit, corrupt, lm, import_, export, schema, new,
+    init, check, explain, diff, plugins, extract, status, show_samples, prune, train, mine,
+    ensemble, ablate, report, run, predict, submit, corrupt, lm, import_, export, schema, new,
 ):  # fmt: skip
     main.add_command(command)

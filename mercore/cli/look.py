@@ -89,11 +89,21 @@ def prune(yes: bool, dry_run: bool, as_json: bool, **files: Any) -> None:
 
 
 @click.command()
-def schema() -> None:
+@click.option(
+    "--plugins", "with_plugins", is_flag=True, help="Describe every installed component too."
+)
+@click.option("--out", metavar="FILE", help="Write it there instead.")
+def schema(with_plugins: bool, out: str | None) -> None:
     """Print the JSON Schema of registry.yaml.
 
     Editors complete and check the file with it.
     """
-    from mercore.registry import schema as registry_schema
+    from mercore import registry
+    from mercore.plugins import Plugins
+    from mercore.schema import plugin_schema, write_schema
 
-    print_json(registry_schema())
+    content = plugin_schema(Plugins()) if with_plugins else registry.schema()
+    if out is None:
+        print_json(content)
+        return
+    click.echo(f"Schema: {write_schema(out, content)}", err=True)

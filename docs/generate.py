@@ -22,6 +22,11 @@ from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
+from mercore.testing import EncoderTests, EnsembleTests, FusionTests, PreprocessorTests
+from mercore.testing._loaded import LoadedTests
+from mercore.testing._media import MediaTests
+from mercore.testing._prediction import PredictionTests
+from mercore.testing._suite import ComponentTests
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -31,6 +36,7 @@ OURS = {"mercore", *(f"mercore-{folder.name}" for folder in (ROOT / "plugins").i
 def pages() -> dict[str, str]:
     """Return each page's content by its path below docs/reference."""
     found = {"cli": cli(), "components": components(), "hooks": hooks(), "registry": registry()}
+    found["checks"] = checks()
     found |= {f"plugins/{name}": plugin(name) for name in sorted(OURS)}
     note = "<!-- Made by docs/generate.py. -->\n\n"
     return {f"{name}.md": note + "\n".join(lines) + "\n" for name, lines in found.items()}
@@ -172,6 +178,32 @@ def hooks() -> Iterator[str]:
         yield from ("", f"## {kind}s", "", inspect.getdoc(hook) or "", "")
         yield from ("```python", f"from mercore import {base.__name__}", "", "")
         yield from (f"def {kind}s{signature}: ...", "```")
+
+
+SUITES: Mapping[str, tuple[type, ...]] = {
+    "All components": (ComponentTests,),
+    "Encoders and preprocessors": (MediaTests, LoadedTests),
+    "Encoders": (EncoderTests,),
+    "Preprocessors": (PreprocessorTests,),
+    "Fusions": (FusionTests, PredictionTests),
+    "Ensembles": (EnsembleTests,),
+}
+
+
+def checks() -> Iterator[str]:
+    """Yield what each check of mercore.testing says of itself."""
+    yield "# Checks"
+    yield ""
+    yield "What the suites of `mercore.testing` check, why, and how to cure a failure."
+    yield "[Testing a plugin](../testing.md) says how to use them."
+    for title, suites in SUITES.items():
+        yield from ("", f"## {title}")
+        own = [(name, value) for suite in suites for name, value in vars(suite).items()]
+        for name, check in own:
+            if name.startswith("test_"):
+                text = (inspect.getdoc(check) or "").replace("``", "`")
+                text = re.sub(r"^(Why|Cure): ", r"**\1:** ", text, flags=re.MULTILINE)
+                yield from ("", f"### {name}", "", text)
 
 
 def registry() -> Iterator[str]:

@@ -45,6 +45,12 @@ CAUGHT_BY = {
     "WrongDim": {"test_dim_is_as_declared"},
     "HalfOut": {"test_dtypes_are_honoured"},
     "NoHalf": {"test_dtypes_are_honoured"},
+    "AnyDevice": {"test_an_unknown_device_or_dtype_is_refused"},
+    "Unpicklable": {"test_it_can_be_pickled"},
+    "SharedBuffer": {"test_two_loads_work_side_by_side"},
+    "OneThread": {"test_two_loads_work_side_by_side"},
+    "Hoards": {"test_a_dropped_function_leaves_nothing"},
+    "SlowBatch": {"test_a_batch_is_no_slower_than_its_samples_one_by_one"},
     "Gain": set(),
     "WrongRate": {"test_the_output_is_as_declared"},
     "Stereo": {"test_the_output_is_as_declared"},
@@ -61,6 +67,8 @@ CAUGHT_BY = {
     "Pairs": {"test_one_feature_is_enough"},
     "NeedsValid": {"test_validation_samples_may_be_absent"},
     "Unstorable": {"test_weights_survive_a_file"},
+    "KeepsAll": {"test_a_dropped_function_leaves_nothing"},
+    "TwoDevices": {"test_an_unknown_device_is_refused"},
     "Shares": {"test_fitting_parts_together_is_fitting_each_alone"},
     "Blind": {"test_what_a_sample_lacks_may_be_nan"},
     "Mean": set(),
@@ -82,6 +90,7 @@ CAUGHT_BY = {
     "ScalesInPlace": {"test_the_votes_are_not_modified"},
     "Excused": set(),
     "ExcusedInVain": {"test_order_is_kept"},
+    "SlowForAReason": set(),
     "Length": set(),  # the plugin of the documentation
 }
 

@@ -11,7 +11,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,7 @@ from mercore.components import Component, MediaComponent, Preprocessor
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
 from mercore.testing import EncoderTests, EnsembleTests, FusionTests, PreprocessorTests
-from mercore.testing._loaded import LoadedTests
-from mercore.testing._media import MediaTests
-from mercore.testing._prediction import PredictionTests
-from mercore.testing._suite import ComponentTests
+from mercore.testing import _loaded, _media, _prediction, _suite
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -67,10 +64,7 @@ def _commands(context: Context, settings: Mapping[str, Any]) -> Iterator[Context
 
 def components() -> Iterator[str]:
     """Yield what each component of mercore's own distributions is, with a link to its page."""
-    yield "# Components"
-    yield ""
-    yield "What mercore and its own plugins provide."
-    yield ""
+    yield from ("# Components", "", "What mercore and its own plugins provide.", "")
     yield from ("| component | kind | is | page |", "|---|---|---|---|")
     for provided in _ours():
         page = f"[{provided.distribution}](plugins/{provided.distribution}.md)"
@@ -168,8 +162,7 @@ def _row(*cells: str) -> str:
 
 def hooks() -> Iterator[str]:
     """Yield the hooks with their signatures."""
-    yield "# Hooks"
-    yield ""
+    yield from ("# Hooks", "")
     yield "The hooks of the pluggy project `mercore`; a plugin implements those it needs, marked"
     yield "with `mercore.hookimpl`. Each returns classes, never instances."
     for kind, base in KINDS.items():
@@ -181,36 +174,33 @@ def hooks() -> Iterator[str]:
 
 
 SUITES: Mapping[str, tuple[type, ...]] = {
-    "All components": (ComponentTests,),
-    "Encoders and preprocessors": (MediaTests, LoadedTests),
+    "All components": (_suite.ComponentTests,),
+    "Encoders and preprocessors": (_media.MediaTests, _loaded.LoadedTests),
     "Encoders": (EncoderTests,),
     "Preprocessors": (PreprocessorTests,),
-    "Fusions": (FusionTests, PredictionTests),
+    "Fusions": (FusionTests, _prediction.PredictionTests),
     "Ensembles": (EnsembleTests,),
 }
 
 
 def checks() -> Iterator[str]:
     """Yield what each check of mercore.testing says of itself."""
-    yield "# Checks"
-    yield ""
+    yield from ("# Checks", "")
     yield "What the suites of `mercore.testing` check, why, and how to cure a failure."
     yield "[Testing a plugin](../testing.md) says how to use them."
     for title, suites in SUITES.items():
         yield from ("", f"## {title}")
-        own = [(name, value) for suite in suites for name, value in vars(suite).items()]
-        for name, check in own:
+        for name, check in chain.from_iterable(vars(suite).items() for suite in suites):
             if name.startswith("test_"):
                 text = (inspect.getdoc(check) or "").replace("``", "`")
-                text = re.sub(r"^(Why|Cure): ", r"**\1:** ", text, flags=re.MULTILINE)
-                yield from ("", f"### {name}", "", text)
+                said = re.sub(r"^(Why|Cure): ", r"**\1:** ", text, flags=re.MULTILINE)
+                yield from ("", f"### {name}", "", said)
 
 
 def registry() -> Iterator[str]:
     """Yield the keys of registry.yaml."""
     whole = schema()
-    yield "# Keys of registry.yaml"
-    yield ""
+    yield from ("# Keys of registry.yaml", "")
     yield "`mer schema` prints the same as a JSON Schema, for editors. Names match"
     yield "`[a-z][a-z0-9_]*`; a key that is not listed is an error."
     yield from _keys("The file", whole)

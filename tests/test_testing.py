@@ -16,7 +16,8 @@ from mercore.voting import Majority
 
 ROOT = Path(__file__).parent.parent
 MISFITS = Path(__file__).parent / "misfits"
-PAGES = {name: (ROOT / "docs" / name).read_text() for name in ("writing-a-plugin.md", "testing.md")}
+NAMES = ("writing-a-plugin.md", "testing.md", "reference/checks.md")
+PAGES = {name: (ROOT / "docs" / name).read_text() for name in NAMES}
 
 CAUGHT_BY = {
     "Heavy": {"test_importing_is_light"},
@@ -163,6 +164,12 @@ def test_a_failure_says_what_was_found_and_how_to_cure_it(reports: Reports) -> N
     assert "'mercore_heavy_misfit' in a fresh process imports jax" in heavy
     assert "(imported by mercore_heavy_misfit)" in heavy
     assert "result 0 of the batch is that of sample 3" in reports["Backwards"]["test_order_is_kept"]
+    left = reports["Hoards"]["test_a_dropped_function_leaves_nothing"]
+    assert "ndarray (2,), held through mercore_misfits.encoders.HOARD" in left
+    slow = reports["SlowBatch"]["test_a_batch_is_no_slower_than_its_samples_one_by_one"]
+    assert re.search(r"a batch of 4 equal samples takes [\d.]+ ms, the same .* one [\d.]+ ms", slow)
+    lock = reports["Unpicklable"]["test_it_can_be_pickled"]
+    assert "TypeError: cannot pickle '_thread.lock' object" in lock
 
 
 def test_an_override_without_a_reason_is_refused() -> None:
@@ -218,6 +225,13 @@ def test_only_mercore_testing_needs_pytest() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_page_lists_every_check(reports: Reports) -> None:
-    listed = set(re.findall(r"`(test_\w+)`", PAGES["testing.md"]))
-    assert listed == {name for checks in reports.values() for name in checks}
+def test_the_page_says_of_every_check_what_it_does_why_and_how_to_cure_it(
+    reports: Reports,
+) -> None:
+    entries = re.findall(r"^### (test_\w+)\n\n(.*?)(?=^##|\Z)", PAGES["reference/checks.md"], re.M | re.S)
+    assert {name for name, _ in entries} == {name for checks in reports.values() for name in checks}
+    for name, text in entries:
+        paragraphs = text.strip().split("\n\n")
+        assert paragraphs[0].endswith("."), name
+        assert paragraphs[-2].startswith("**Why:** "), name
+        assert paragraphs[-1].startswith("**Cure:** "), name

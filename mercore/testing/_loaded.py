@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -98,7 +99,8 @@ class LoadedTests(ComponentTests):
         """
         self._leaves_nothing(self.subject.second)
         del self.subject.second
-        device = Machine().chosen_device()
+        # What has not imported torch holds nothing on a GPU, and to look for one takes a while.
+        device = Machine().chosen_device() if "torch" in sys.modules else "cpu"
         if device == "cpu":
             return
         self._leaves_nothing(Subject(self.component, self.subject.samples, device))

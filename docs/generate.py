@@ -11,19 +11,17 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from itertools import chain, pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 from click import Context, Group
 
-from mercore import hookspecs
+from mercore import hookspecs, testing
 from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
-from mercore.testing import EncoderTests, EnsembleTests, FusionTests, PreprocessorTests
-from mercore.testing import _loaded, _media, _prediction, _suite
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -173,13 +171,11 @@ def hooks() -> Iterator[str]:
         yield from (f"def {kind}s{signature}: ...", "```")
 
 
-SUITES: Mapping[str, tuple[type, ...]] = {
-    "All components": (_suite.ComponentTests,),
-    "Encoders and preprocessors": (_media.MediaTests, _loaded.LoadedTests),
-    "Encoders": (EncoderTests,),
-    "Preprocessors": (PreprocessorTests,),
-    "Fusions": (FusionTests, _prediction.PredictionTests),
-    "Ensembles": (EnsembleTests,),
+SUITES: Mapping[str, type] = {
+    "encoders": testing.EncoderTests,
+    "preprocessors": testing.PreprocessorTests,
+    "fusions": testing.FusionTests,
+    "ensembles": testing.EnsembleTests,
 }
 
 
@@ -188,13 +184,20 @@ def checks() -> Iterator[str]:
     yield from ("# Checks", "")
     yield "What the suites of `mercore.testing` check, why, and how to cure a failure."
     yield "[Testing a plugin](../testing.md) says how to use them."
-    for title, suites in SUITES.items():
-        yield from ("", f"## {title}")
-        for name, check in chain.from_iterable(vars(suite).items() for suite in suites):
-            if name.startswith("test_"):
-                text = (inspect.getdoc(check) or "").replace("``", "`")
-                said = re.sub(r"^(Why|Cure): ", r"**\1:** ", text, flags=re.MULTILINE)
-                yield from ("", f"### {name}", "", said)
+    for kinds, checks in groupby(_checks(), lambda found: found[0]):
+        whose = " and ".join(kinds) if kinds != [*SUITES] else "all components"
+        yield from ("", f"## {whose.capitalize()}")
+        for _, name, check in checks:
+            text = (inspect.getdoc(check) or "").replace("``", "`")
+            said = re.sub(r"^(Why|Cure): ", r"**\1:** ", text, flags=re.MULTILINE)
+            yield from ("", f"### {name}", "", said)
+
+
+def _checks() -> Iterator[tuple[list[str], str, object]]:
+    """Yield each check: the kinds that have it, its name, itself."""
+    for base in dict.fromkeys(base for suite in SUITES.values() for base in suite.__mro__[::-1]):
+        kinds = [kind for kind, suite in SUITES.items() if issubclass(suite, base)]
+        yield from ((kinds, name, own) for name, own in vars(base).items() if name[:5] == "test_")
 
 
 def registry() -> Iterator[str]:

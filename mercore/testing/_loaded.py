@@ -14,7 +14,7 @@ from mercore.components import Inputs, MediaComponent
 from mercore.errors import MercoreError
 from mercore.machine import Machine
 from mercore.testing._outputs import apart, stored_type
-from mercore.testing._pace import SAMPLES, described, rounds
+from mercore.testing._pace import described, rounds
 from mercore.testing._release import allocated, references, still_held
 from mercore.testing._samples import made_up
 from mercore.testing._subject import Subject
@@ -112,7 +112,8 @@ class LoadedTests(ComponentTests):
     def test_a_batch_is_no_slower_than_its_samples_one_by_one(self) -> None:
         """Four equal samples at once take at most 1.5 times as long as one after the other.
 
-        Told by the best of up to five tries. Samples under 1 ms are not timed.
+        By the clock and by the time of the processor, and in each of five tries, so that a busy
+        machine fails nothing. Samples under 1 ms are not timed.
 
         Why: the core makes batches of samples of like length, as many as `budget` lets in.
 
@@ -124,7 +125,7 @@ class LoadedTests(ComponentTests):
             pytest.skip(self.slow_batch)
         found = rounds(self.subject, self.subject.samples[0])
         if not found[-1].measurable:
-            pytest.skip(f"{SAMPLES} samples take {1e3 * found[-1].alone:.2g} ms: too short to time")
+            pytest.skip("a sample takes less than 1 ms: too short to time")
         self.require(found[-1].fine, described(found))
 
     def test_dtypes_are_honoured(self) -> None:

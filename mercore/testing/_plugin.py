@@ -53,7 +53,7 @@ def _is_check(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def mercore_audio_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The path of a WAV file: a second of noise and a tone, 16 kHz, mono."""
+    """Return the path of a WAV file: a second of noise and a tone, 16 kHz, mono."""
     from mercore.encode import write_wav
     from mercore.testing._samples import sound
 
@@ -64,7 +64,7 @@ def mercore_audio_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mercore_video_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The path of an MP4 file: ten frames of coarse noise in a second, with the same sound."""
+    """Return the path of an MP4 file: ten frames in a second, with the same sound."""
     from mercore.encode import write_mp4
     from mercore.testing._samples import pictures, sound
 

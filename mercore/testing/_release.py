@@ -1,4 +1,4 @@
-"""Whether what a function held is gone once the function is: networks, tensors, arrays, sessions."""
+"""Whether what a function held is gone once the function is: networks, arrays, sessions."""
 
 from __future__ import annotations
 
@@ -82,20 +82,18 @@ def _described(thing: object) -> str:
 
 def _keeper(thing: object) -> str:
     """Return the name in a module from which the thing is reached, or ``""``."""
-    owners = {id(names): module for module, names in _modules().items()}
-    level, seen = [thing], {id(thing)}
+    level, seen = [thing], set[int]()
     for _ in range(_STEPS):
+        ids = {id(one) for one in level}
+        for module, names in _modules().items():
+            for name, value in list(names.items()):
+                # The garbage collector, asked below, knows no dict that holds arrays alone.
+                inside = map(id, list(value.values())) if isinstance(value, dict) else ()
+                if not ids.isdisjoint([id(value), *inside]):
+                    return f"{module}.{name}"
+        seen |= ids
         above = gc.get_referrers(*level)
-        for holder in above:
-            if id(holder) in owners and isinstance(holder, dict):
-                ids = {id(value) for value in level}
-                name = next((name for name, value in holder.items() if id(value) in ids), "")
-                return f"{owners[id(holder)]}.{name}"
-        fresh = [one for one in above if id(one) not in seen and not isinstance(one, FrameType)]
-        level = [one for one in fresh if one is not level and one is not above]
-        seen |= {id(one) for one in level}
-        if not level:
-            break
+        level = [one for one in above if id(one) not in seen and not isinstance(one, FrameType)]
     return ""
 
 

@@ -13,7 +13,17 @@ from transformers import LlamaConfig, LlamaModel
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError
 from mercore.media import FloatArray, Text
-from mercore.nn import Checkpoint, HiddenStates, built, chosen, device_of, dtype_of, fill, moved, rows
+from mercore.nn import (
+    Checkpoint,
+    HiddenStates,
+    built,
+    chosen,
+    device_of,
+    dtype_of,
+    fill,
+    moved,
+    rows,
+)
 from mercore_baichuan import Baichuan
 from mercore_baichuan._alibi import Alibi, NoRotation
 from mercore_baichuan._layouts import Sizes, check_names, located, rules, sizes_of

@@ -14,7 +14,17 @@ from pydantic import JsonValue
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError, RegistryError
 from mercore.media import FloatArray, Text, Waveform
-from mercore.nn import Checkpoint, HiddenStates, built, chosen, device_of, dtype_of, fill, moved, rows
+from mercore.nn import (
+    Checkpoint,
+    HiddenStates,
+    built,
+    chosen,
+    device_of,
+    dtype_of,
+    fill,
+    moved,
+    rows,
+)
 from mercore_qwen_jat import QwenJAT
 from mercore_qwen_jat._files import layout_of, located, tokens_of
 from mercore_qwen_jat._mel import RATE, SAMPLES, log_mel, padded_length

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import mercore.testing
 from mercore.testing import EncoderTests, EnsembleTests, xfail
 from mercore.voting import Majority
 
@@ -239,3 +240,10 @@ def test_the_page_says_of_every_check_what_it_does_why_and_how_to_cure_it(
         assert paragraphs[0].endswith("."), name
         assert paragraphs[-2].startswith("**Why:** "), name
         assert paragraphs[-1].startswith("**Cure:** "), name
+
+
+def test_the_suites_are_imported_when_they_are_first_used() -> None:
+    assert sorted(mercore.testing.__all__) == list(mercore.testing.__all__)
+    assert [name for name in mercore.testing.__all__ if not hasattr(mercore.testing, name)] == []
+    with pytest.raises(AttributeError, match="'mercore.testing' has no attribute 'EncoderTest'"):
+        _ = mercore.testing.EncoderTest

@@ -87,7 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_table_has_each_component_with_its_checks_and_verdicts(
     folder: Path, options: tuple[str, ...]
 ) -> None:
-    quick = ("-k", "sum_to_1 or support or one_branch or own or no_check")
+    quick = ("-k", "sum_to_1 or support or one_branch or of_its_own or no_check")
     table = run(folder, "--mercore-verdicts", *quick, *options).partition("mercore verdicts")[2]
     first, _, second = table.partition("majority (test_suites.py::TestLoud)")
     assert "majority (test_suites.py::TestMajority)" in first

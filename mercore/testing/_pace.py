@@ -79,8 +79,11 @@ def _round(subject: Subject, batch: Sequence[Inputs]) -> Round:
 
 def described(found: Sequence[Round]) -> str:
     """Return the medians of both times in words."""
-    batch, alone = median(r.batch.time for r in found), median(r.alone.time for r in found)
+    batch, alone = (
+        f"{1e3 * median(times):.3g} ms"
+        for times in zip(*((r.batch.time, r.alone.time) for r in found), strict=True)
+    )
     return (
-        f"a batch of {SAMPLES} equal samples takes {1e3 * batch:.3g} ms, the same samples one by "
-        f"one {1e3 * alone:.3g} ms (medians of {len(found)} rounds; expected {SLOWER} times at most)"
+        f"a batch of {SAMPLES} equal samples takes {batch}, the same samples one by one {alone} "
+        f"(medians of {len(found)} rounds); expected {SLOWER} times as long at most"
     )

@@ -37,11 +37,13 @@ def references(function: object) -> list[Reference]:
     waiting, seen, found = [function], set[int](), []
     while waiting:
         thing = waiting.pop()
-        if id(thing) in seen or isinstance(thing, _OUTSIDE):
+        # By the type: some modules hold objects that warn when they are asked for their class.
+        kind = type(thing)
+        if id(thing) in seen or issubclass(kind, _OUTSIDE):
             continue
         seen.add(id(thing))
         waiting += _parts(thing)
-        if isinstance(thing, holders):
+        if issubclass(kind, holders):
             found.append(ref(thing))
     return found
 
@@ -88,7 +90,7 @@ def _keeper(thing: object) -> str:
         for module, names in _modules().items():
             for name, value in list(names.items()):
                 # The garbage collector, asked below, knows no dict that holds arrays alone.
-                inside = map(id, list(value.values())) if isinstance(value, dict) else ()
+                inside = map(id, list(value.values())) if type(value) is dict else ()
                 if not ids.isdisjoint([id(value), *inside]):
                     return f"{module}.{name}"
         seen |= ids

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mercore.decode import decode
 from mercore.media import Audio, Frames, Video, Waveform
 
+PLUGIN = "mercore.testing._plugin"
 SUITE = """\
 import numpy as np
 import pytest
@@ -61,8 +63,10 @@ def test_nothing_heavy_was_imported():
 """
 
 
-def run(folder: Path, *options: str, **environment: str) -> str:
-    always = ("-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-W", "error")
+def run(folder: Path, *options: str) -> str:
+    # The plugins of others take seconds to import.
+    environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    always = ("-q", "-p", "no:cacheprovider", "-p", PLUGIN, "-W", "error")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *always, *options],
         cwd=folder,
@@ -83,7 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("options", [(), ("-p", "xdist.plugin", "-n", "1")], ids=["alone", "xdist"])
 def test_the_table_has_each_component_with_its_checks_and_verdicts(
     folder: Path, options: tuple[str, ...]
 ) -> None:
@@ -110,9 +114,13 @@ def test_the_marker_tells_the_checks_from_other_tests(folder: Path) -> None:
 
 def test_a_run_of_another_project_imports_nothing_heavy(tmp_path: Path) -> None:
     (tmp_path / "test_light.py").write_text(LIGHT)
-    # Without the plugins of others, of which some import numpy.
-    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    assert "1 passed" in run(tmp_path, "-p", "mercore.testing._plugin", **alone)
+    assert "1 passed" in run(tmp_path)
+
+
+def test_pytest_finds_the_plugin_by_itself(request: pytest.FixtureRequest) -> None:
+    (found,) = entry_points(group="pytest11", name="mercore")
+    assert found.value == PLUGIN
+    assert request.config.pluginmanager.has_plugin("mercore")
 
 
 def test_the_clips_are_a_second_of_sound_and_pictures(

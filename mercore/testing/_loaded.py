@@ -166,8 +166,8 @@ class LoadedTests(ComponentTests):
         Cure: begin with `mercore.nn.device_of(device)` and `mercore.nn.dtype_of(dtype)`, or raise
         RunError with what was found and what can be.
         """
-        for given in (("abacus", "float32"), ("cuda:99", "float32"), ("cpu", "float12")):
-            wrong = given[0] if given[0] != "cpu" else given[1]
+        for wrong in ("abacus", "cuda:99", "float12"):
+            given = ("cpu", wrong) if wrong.startswith("float") else (wrong, "float32")
             try:
                 self.component.load(*given)
             except MercoreError as error:

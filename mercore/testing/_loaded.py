@@ -69,8 +69,8 @@ class LoadedTests(ComponentTests):
     def test_two_loads_work_side_by_side(self) -> None:
         """Two functions of the component, each in a thread of its own, give what one gives alone.
 
-        Why: features are extracted side by side, in threads other than the one that loaded. One
-        function is called by one thread at a time, so it needs no lock of its own.
+        Why: features are extracted side by side. One function is called by one thread at a time,
+        which may be another than loaded it; it needs no lock.
 
         Cure: keep no buffer, counter or setting in a module or a class; switch torch's gradients
         off where the function is called, not in `load`, for that holds in one thread only.

@@ -80,7 +80,7 @@ def _round(subject: Subject, batch: Sequence[Inputs]) -> Round:
 def described(found: Sequence[Round]) -> str:
     """Return the medians of both times in words."""
     batch, alone = (
-        f"{1e3 * median(times):.3g} ms"
+        f"{1e3 * median(times):.1f} ms"
         for times in zip(*((r.batch.time, r.alone.time) for r in found), strict=True)
     )
     return (

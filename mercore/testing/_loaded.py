@@ -90,7 +90,7 @@ class LoadedTests(ComponentTests):
         self.require(gap <= self.atol, f"side by side, a result is {gap:.2g} off the same alone")
 
     def test_a_dropped_function_leaves_nothing(self) -> None:
-        """Networks, tensors and arrays that a function held are gone with it, on a GPU its memory.
+        """Tensors and arrays that a function held are gone with it, on a GPU its memory.
 
         Why: components are loaded one after another; what each leaves behind adds up.
 

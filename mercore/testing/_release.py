@@ -1,4 +1,4 @@
-"""Whether what a function held is gone once the function is: networks, arrays, sessions."""
+"""Whether what a function held is gone once the function is: tensors, arrays, sessions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 
 Reference = ReferenceType[object]
 
+# Not torch's modules: what they hold are tensors, and one without any may be shared, as FunASR does.
 _HOLDERS = (
     ("numpy", "ndarray"),
     ("torch", "Tensor"),
-    ("torch.nn", "Module"),
     ("onnxruntime", "InferenceSession"),
     ("faster_whisper", "WhisperModel"),
 )
@@ -27,7 +27,7 @@ _STEPS = 6
 
 
 def references(function: object) -> list[Reference]:
-    """Return weak references to the networks, tensors, arrays and sessions a function holds.
+    """Return weak references to the tensors, arrays and sessions a function holds.
 
     Those of closures, attributes and containers, at any depth; not those of a function's module.
     """

@@ -13,7 +13,7 @@ import numpy as np
 
 Reference = ReferenceType[object]
 
-# Not torch's modules: what they hold are tensors, and one without any may be shared, as FunASR does.
+# Not the modules of torch: they hold tensors, and FunASR shares some that hold none.
 _HOLDERS = (
     ("numpy", "ndarray"),
     ("torch", "Tensor"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from click import Context, Group
 
-from mercore import hookspecs
+from mercore import hookspecs, testing
 from mercore.citations import cited
 from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
@@ -29,6 +30,7 @@ OURS = {"mercore", *(f"mercore-{folder.name}" for folder in (ROOT / "plugins").i
 def pages() -> dict[str, str]:
     """Return each page's content by its path below docs/reference."""
     found = {"cli": cli(), "components": components(), "hooks": hooks(), "registry": registry()}
+    found["checks"] = checks()
     found |= {f"plugins/{name}": plugin(name) for name in sorted(OURS)}
     note = "<!-- Made by docs/generate.py. -->\n\n"
     return {f"{name}.md": note + "\n".join(lines) + "\n" for name, lines in found.items()}
@@ -59,10 +61,7 @@ def _commands(context: Context, settings: Mapping[str, Any]) -> Iterator[Context
 
 def components() -> Iterator[str]:
     """Yield what each component of mercore's own distributions is, with a link to its page."""
-    yield "# Components"
-    yield ""
-    yield "What mercore and its own plugins provide."
-    yield ""
+    yield from ("# Components", "", "What mercore and its own plugins provide.", "")
     yield from ("| component | kind | is | page |", "|---|---|---|---|")
     for provided in _ours():
         page = f"[{provided.distribution}](plugins/{provided.distribution}.md)"
@@ -129,8 +128,7 @@ def _row(*cells: str) -> str:
 
 def hooks() -> Iterator[str]:
     """Yield the hooks with their signatures."""
-    yield "# Hooks"
-    yield ""
+    yield from ("# Hooks", "")
     yield "The hooks of the pluggy project `mercore`; a plugin implements those it needs, marked"
     yield "with `mercore.hookimpl`. Each returns classes, never instances."
     for kind, base in KINDS.items():
@@ -141,11 +139,39 @@ def hooks() -> Iterator[str]:
         yield from (f"def {kind}s{signature}: ...", "```")
 
 
+SUITES: Mapping[str, type] = {
+    "encoders": testing.EncoderTests,
+    "preprocessors": testing.PreprocessorTests,
+    "fusions": testing.FusionTests,
+    "ensembles": testing.EnsembleTests,
+}
+
+
+def checks() -> Iterator[str]:
+    """Yield what each check of mercore.testing says of itself."""
+    yield from ("# Checks", "")
+    yield "What the suites of `mercore.testing` check, why, and how to cure a failure."
+    yield "[Testing a plugin](../testing.md) says how to use them."
+    for kinds, checks in groupby(_checks(), lambda found: found[0]):
+        whose = " and ".join(kinds) if kinds != [*SUITES] else "all components"
+        yield from ("", f"## {whose.capitalize()}")
+        for _, name, check in checks:
+            text = (inspect.getdoc(check) or "").replace("``", "`")
+            said = re.sub(r"^(Why|Cure): ", r"**\1:** ", text, flags=re.MULTILINE)
+            yield from ("", f"### {name}", "", said)
+
+
+def _checks() -> Iterator[tuple[list[str], str, object]]:
+    """Yield each check: the kinds that have it, its name, itself."""
+    for base in dict.fromkeys(base for suite in SUITES.values() for base in suite.__mro__[::-1]):
+        kinds = [kind for kind, suite in SUITES.items() if issubclass(suite, base)]
+        yield from ((kinds, name, own) for name, own in vars(base).items() if name[:5] == "test_")
+
+
 def registry() -> Iterator[str]:
     """Yield the keys of registry.yaml."""
     whole = schema()
-    yield "# Keys of registry.yaml"
-    yield ""
+    yield from ("# Keys of registry.yaml", "")
     yield "`mer schema` prints the same as a JSON Schema, for editors. Names match"
     yield "`[a-z][a-z0-9_]*`; a key that is not listed is an error."
     yield from _keys("The file", whole)

@@ -158,7 +158,11 @@ class MediaComponent(Component):
 
     @abstractmethod
     def load(self, device: str, dtype: str) -> Callable[[Sequence[Inputs]], Sequence[object]]:
-        """Return the function that does the work, with its weights on `device` as `dtype`."""
+        """Return the function that does the work, with its weights on `device` as `dtype`.
+
+        The function is called by one thread at a time, which may be another than loaded it; those
+        of two loads may run at once. Raises RunError for a device or a dtype that cannot be used.
+        """
 
 
 class Preprocessor(MediaComponent):

@@ -201,18 +201,9 @@ class _Reports:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep the report of the check itself, or of what comes before it where that ends it."""
+        from mercore.testing._verdicts import said  # needs pytest
+
         if report.when == "call" or (report.when == "setup" and not report.passed):
             name = report.nodeid.rpartition("::")[2]
             outcome = XFAILED if hasattr(report, "wasxfail") else report.outcome
-            self.checks.append(Check(name, outcome, report.duration, _message(report)))
-
-
-def _message(report: Any) -> str:
-    """Return what a report has to say: the message of the error, or why it was skipped."""
-    if hasattr(report, "wasxfail"):
-        return str(report.wasxfail).removeprefix("reason: ")
-    if report.skipped and isinstance(report.longrepr, tuple):
-        return str(report.longrepr[2]).removeprefix("Skipped: ")
-    crash = getattr(report.longrepr, "reprcrash", None)
-    message = crash.message if crash else report.longreprtext
-    return str(message).removeprefix("AssertionError: ") if report.failed else ""
+            self.checks.append(Check(name, outcome, report.duration, said(report)))

@@ -23,17 +23,25 @@ class Verdict:
     @classmethod
     def of(cls, report: pytest.TestReport) -> Verdict:
         """Return the verdict that a report of pytest holds."""
-        check = report.nodeid.rpartition("::")[2]
+        check, why = report.nodeid.rpartition("::")[2], said(report).partition("\n")[0]
         if hasattr(report, "wasxfail"):
-            return cls(check, "overridden", report.wasxfail.removeprefix("reason: "))
-        if report.passed:
-            return cls(check, "passed")
-        if isinstance(report.longrepr, tuple):
-            return cls(check, "skipped", report.longrepr[2].removeprefix("Skipped: "))
-        crash = getattr(report.longrepr, "reprcrash", None)
-        said = crash.message if crash else str(report.longrepr)
-        first = said.strip().partition("\n")[0].removeprefix("AssertionError: ")
-        return cls(check, "failed" if report.when == "call" else "error", first)
+            return cls(check, "overridden", why)
+        if report.failed and report.when != "call":
+            return cls(check, "error", why)
+        return cls(check, report.outcome, why)
+
+
+def said(report: pytest.TestReport) -> str:
+    """Return the message of the error, the reason of what was skipped or overridden, or ``""``."""
+    if hasattr(report, "wasxfail"):
+        return str(report.wasxfail).removeprefix("reason: ")
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    if not report.failed:
+        return ""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    message = crash.message if crash else report.longreprtext
+    return str(message).strip().removeprefix("AssertionError: ")
 
 
 @dataclass

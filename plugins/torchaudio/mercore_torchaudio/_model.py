@@ -63,12 +63,10 @@ def bundle_of(name: str) -> Bundle:
 class BundleModel:
     """The function ``TorchaudioBundle.load`` returns."""
 
-    def __init__(
-        self, options: TorchaudioBundle, device: str, dtype: str, bundle: Bundle | None = None
-    ) -> None:
+    def __init__(self, options: TorchaudioBundle, device: str, dtype: str) -> None:
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise RunError(f"torchaudio_bundle: device {device!r}: torch finds no CUDA device")
-        bundle = bundle or bundle_of(options.bundle)
+        bundle = bundle_of(options.bundle)
         layers = chosen(options.layers, bundle.depth, "torchaudio_bundle")
         self._device, self._dtype = device, dtype_of(dtype)
         self._normalise = bundle.normalise

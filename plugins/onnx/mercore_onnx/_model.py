@@ -55,8 +55,8 @@ class OnnxFile:
         place = axis if axis < 0 or self._feed.batched else axis + 1
         if output.ndim < 2 or not -output.ndim < place < output.ndim or place == 0:
             raise RegistryError(
-                f"onnx: option 'dim_axis' is {axis}, but the output is {output.shape}, of which the "
-                "first axis is the batch; name another"
+                f"onnx: option 'dim_axis' is {axis}, but the output is {output.shape}, of "
+                "which the first axis is the batch; name another"
             )
         moved = np.moveaxis(output, place, -1)  # (items, ..., dim)
         rows = moved.reshape(len(output), -1, moved.shape[-1])

@@ -49,7 +49,7 @@ class FramesRecipe(_Recipe):
     shorter: int | None = Field(
         default=None,
         gt=0,
-        description="With `fit: crop`: what the shorter side is resized to before; null for `size`.",
+        description="With `fit: crop`: what the shorter side is resized to before; null: `size`.",
     )
     scale: float = Field(
         default=255.0, gt=0, description="What pixels are divided by before `mean` and `std`."

@@ -326,7 +326,9 @@ def test_weights_beside_the_graph_are_read_and_identified(tmp_path: Path) -> Non
     assert describe(encoder) != before
     weights.unlink()
     for act in (encoder.identity, lambda: encoder.load("cpu", "float32")):
-        with pytest.raises(CheckpointError, match=r"are in 1 files beside it that are missing: www"):
+        with pytest.raises(
+            CheckpointError, match=r"are in 1 files beside it that are missing: www"
+        ):
             act()
 
 
@@ -390,7 +392,11 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any], says: st
         ("sight", {"audio": AUDIO, "output": "mean"}, r"'pictures' .*: expected \(samples\)"),
         ("sight", {"frames": {"size": 40}, "output": "mean"}, r"expected \(batch, 3, 40, 40\)"),
         ("sight last", {"frames": PICTURES, "output": "mean"}, r"expected \(batch, 3, 32, 32\)"),
-        ("sight of two", {"frames": PICTURES, "output": "mean"}, "a batch of any length, or of one"),
+        (
+            "sight of two",
+            {"frames": PICTURES, "output": "mean"},
+            "a batch of any length, or of one",
+        ),
         ("reading", {"text": {"ids": "ids"}}, "has no input 'ids'.*it has 'input_ids'"),
         ("reading", {"text": {"types": "kinds"}}, "also takes 'token_type_ids'"),
     ],
@@ -405,7 +411,9 @@ def test_a_graph_that_does_not_fit_is_refused_at_once(
 
 def test_a_fixed_number_of_samples_is_refused(tmp_path: Path) -> None:
     network = tiny.made(tiny.Speech())
-    file = tiny.export(network, [torch.zeros(1, 2000)], tmp_path / "a.onnx", {"audio": {}}, ["a", "b"])
+    file = tiny.export(
+        network, [torch.zeros(1, 2000)], tmp_path / "a.onnx", {"audio": {}}, ["a", "b"]
+    )
     encoder = OnnxEncoder(checkpoint=str(file), audio=AUDIO, output="a")
     with pytest.raises(CheckpointError, match=r"\(1, 2000\): expected a last axis of any length"):
         encoder.load("cpu", "float32")

@@ -28,8 +28,8 @@ class TimmImage(Encoder):
     Frames are prepared by timm's own transform for evaluation, with the size, mean, deviation,
     interpolation and crop of the checkpoint's ``config.json``, or of timm's registry where a file
     has none; `size`, `crop` and `crop_pct` replace them. Of `model` without a `checkpoint` the
-    weights are those of ``timm/<model>`` on Hugging Face, fetched and pinned by mercore; timm itself
-    never downloads any.
+    weights are those of ``timm/<model>`` on Hugging Face, fetched and pinned by mercore; timm
+    itself never downloads any.
 
     Source: Wightman 2019, "PyTorch Image Models" (Apache-2.0), with the papers that the card of a
     checkpoint names. Licences differ between checkpoints: see their cards.
@@ -62,13 +62,13 @@ class TimmImage(Encoder):
     )
     checkpoint: str | None = Field(
         default=None,
-        description="A folder or the hub id of a repository with weights and config.json, or a file "
-        "(.safetensors, .bin, .pth, .pt). Null: `timm/<model>` on Hugging Face.",
+        description="A folder or the hub id of a repository with weights and config.json, or a "
+        "file (.safetensors, .bin, .pth, .pt). Null: `timm/<model>` on Hugging Face.",
     )
     pool: Literal["model", "mean", "tokens"] = Field(
         default="model",
-        description="What a frame becomes: the model's own pooled vector, the mean of its tokens or "
-        "cells (without class tokens), or a row for each of them (with class tokens).",
+        description="What a frame becomes: the model's own pooled vector, the mean of its tokens "
+        "or cells (without class tokens), or a row for each of them (with class tokens).",
     )
     layers: tuple[int, ...] | None = Field(
         default=None,
@@ -79,8 +79,8 @@ class TimmImage(Encoder):
     size: int | None = Field(
         default=None,
         ge=1,
-        description="The side of the pictures in pixels, where not that of the checkpoint; position "
-        "embeddings are interpolated to it by timm.",
+        description="The side of the pictures in pixels, where not that of the checkpoint; "
+        "position embeddings are interpolated to it by timm.",
     )
     crop: Literal["center", "squash", "border"] | None = Field(
         default=None,
@@ -91,7 +91,7 @@ class TimmImage(Encoder):
         default=None,
         gt=0,
         le=1,
-        description="The share of the resized frame that is kept, where not as the checkpoint says.",
+        description="The share of the resized frame to keep, where not as the checkpoint says.",
     )
     pictures: int | None = Field(
         default=None,

@@ -102,7 +102,7 @@ class TimmModel:
         return tokens[:, getattr(self._model, "num_prefix_tokens", 0) :].mean(1, keepdim=True)
 
     def _maps(self, x: Tensor) -> list[Tensor]:
-        """Return those of `layers` in the order of the model, ``(pictures, dim, rows, columns)``."""
+        """Return those of `layers`, in the model's order: ``(pictures, dim, rows, columns)``."""
         maps: list[Tensor] = self._model.forward_intermediates(
             x,
             indices=list(self._options.layers or ()),
@@ -150,7 +150,5 @@ def _pixels(sample: Inputs) -> NDArray[np.uint8]:
     return media.pixels
 
 
-def _chunks(
-    todo: Sequence[NDArray[np.uint8]], size: int
-) -> list[Sequence[NDArray[np.uint8]]]:
+def _chunks(todo: Sequence[NDArray[np.uint8]], size: int) -> list[Sequence[NDArray[np.uint8]]]:
     return [todo[start : start + size] for start in range(0, len(todo), size)]

@@ -54,9 +54,7 @@ class TorchaudioBundle(Encoder):
 
     name = "torchaudio_bundle"
     inputs: ClassVar = {"audio": Audio(rate=RATE)}
-    licence = (
-        "MIT by torchaudio's documentation; CC-BY-NC-4.0 for the VOXPOPULI bundles and MMS_FA"
-    )
+    licence = "MIT by torchaudio's documentation; CC-BY-NC-4.0 for the VOXPOPULI bundles and MMS_FA"
     citation = """\
 @misc{hwang2023torchaudio,
   title = {{TorchAudio} 2.1: Advancing speech recognition, self-supervised learning, and audio
@@ -86,9 +84,7 @@ class TorchaudioBundle(Encoder):
         min_length=1,
         description="Which hidden states to combine: 0 is what the first block reads, -1 the last.",
     )
-    reduce: Literal["mean", "sum"] = Field(
-        default="mean", description="How to combine the layers."
-    )
+    reduce: Literal["mean", "sum"] = Field(default="mean", description="How to combine the layers.")
     pool: Literal["frames", "mean"] = Field(
         default="frames", description="What to return: a row a frame, or their mean as one row."
     )

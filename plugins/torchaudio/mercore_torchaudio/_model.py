@@ -144,4 +144,3 @@ def _audio(sample: Inputs) -> FloatArray:
             f"({1000 * FIELD / RATE:g} ms), which give one frame; check the clip"
         )
     return media.samples
-

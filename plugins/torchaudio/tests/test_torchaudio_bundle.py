@@ -46,7 +46,9 @@ def small(name: BundleName) -> dict[str, Any]:
     own = OWN[name].params
     return {
         **own,
-        "extractor_conv_layer_config": [(16, *rest) for _, *rest in own["extractor_conv_layer_config"]],
+        "extractor_conv_layer_config": [
+            (16, *rest) for _, *rest in own["extractor_conv_layer_config"]
+        ],
         "encoder_num_layers": DEPTH,
         "encoder_ff_interm_features": 48,
         "encoder_pos_conv_kernel": 16,

@@ -15,7 +15,7 @@ from mercore.media import FloatArray, Frames, Media, Text, Waveform
 from mercore.nn import normalised, resized, stretched
 from mercore.packages import needed
 from mercore_onnx._graph import Array, Graph, Slot
-from mercore_onnx._recipes import AudioRecipe, FramesRecipe, TextRecipe
+from mercore_onnx._recipes import AudioRecipe, FramesRecipe, TextRecipe, Three
 
 EPS = 1e-7
 """Added to the variance of audio, as where such networks were trained."""
@@ -36,7 +36,8 @@ class Feed(Protocol):
 class AudioFeed:
     """A waveform for a graph."""
 
-    at_once = None
+    batched: bool
+    at_once: int | None = None
 
     def __init__(self, recipe: AudioRecipe, graph: Graph) -> None:
         self._recipe = recipe
@@ -70,7 +71,8 @@ class AudioFeed:
 class FramesFeed:
     """Pictures for a graph."""
 
-    batched = True
+    batched: bool = True
+    at_once: int | None
 
     def __init__(self, recipe: FramesRecipe, graph: Graph) -> None:
         self._recipe = recipe
@@ -107,10 +109,8 @@ class FramesFeed:
     def _scaled(self, pixels: Array) -> Array:
         if self._slot.kind == "tensor(uint8)":  # it does the rest itself
             return pixels.transpose(0, 3, 1, 2)
-        recipe = self._recipe
-        of_255 = recipe.scale / 255
-        mean = tuple(value * of_255 for value in recipe.mean)
-        std = tuple(value * of_255 for value in recipe.std)
+        of_255 = self._recipe.scale / 255
+        mean, std = (_times(three, of_255) for three in (self._recipe.mean, self._recipe.std))
         pictures: Array = normalised(torch.from_numpy(pixels), torch.float32, mean, std).numpy()
         return pictures
 
@@ -118,7 +118,8 @@ class FramesFeed:
 class TextFeed:
     """Tokens for a graph."""
 
-    batched, at_once = True, None
+    batched: bool = True
+    at_once: int | None = None
 
     def __init__(self, recipe: TextRecipe, graph: Graph, file: Path) -> None:
         self._recipe = recipe
@@ -150,6 +151,11 @@ def zscore(samples: FloatArray) -> FloatArray:
     exact = samples.astype(np.float64)
     scaled: FloatArray = ((exact - exact.mean()) / np.sqrt(exact.var() + EPS)).astype(np.float32)
     return scaled
+
+
+def _times(three: Three, factor: float) -> Three:
+    red, green, blue = three
+    return red * factor, green * factor, blue * factor
 
 
 def _tokenizer(file: Path, most: int) -> Any:

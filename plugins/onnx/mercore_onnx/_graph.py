@@ -106,7 +106,7 @@ class Graph:
 
         Raises InputError where the graph fails on them, as on audio that is too short.
         """
-        typed = {
+        typed: dict[str, Array] = {
             name: np.ascontiguousarray(array, _TYPES[self.inputs[name].kind])
             for name, array in fed.items()
         }

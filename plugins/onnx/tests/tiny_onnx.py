@@ -72,7 +72,8 @@ class Reading(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         own = self.words(input_ids) + self.kinds(token_type_ids)
         weight = attention_mask[..., None].float()
-        return own + (own * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+        seen: Tensor = own + (own * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+        return seen
 
 
 def made(network: nn.Module) -> nn.Module:

@@ -120,7 +120,7 @@ class Graph:
 
     def _lacks(self, what: str, name: str, known: Mapping[str, Slot]) -> CheckpointError:
         hint = did_you_mean(name, known)
-        return CheckpointError(f"{self.file}: has no {what} {name!r}{hint}; it has {_named(known)}")
+        return CheckpointError(f"{self.file}: has no {what} {name!r}; it has {_named(known)}{hint}")
 
 
 def _slot(found: Any) -> Slot:

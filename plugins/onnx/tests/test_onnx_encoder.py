@@ -94,6 +94,10 @@ EXPORTS: dict[str, Any] = {
 }
 
 
+def encoder_of(checkpoint: object, **options: Any) -> OnnxEncoder:
+    return OnnxEncoder(checkpoint=str(checkpoint), **options)
+
+
 def sound(samples: int, seed: int = 0) -> FloatArray:
     noise = np.random.default_rng(seed).standard_normal(samples)
     return (0.1 * noise + 0.05).astype(np.float32)
@@ -108,7 +112,7 @@ SOUND, CLIP, WORDS = sound(3_001), clip(3), Text("it was raining all day")
 
 
 def encode(what: str, media: Any, **options: Any) -> Any:
-    encoder = OnnxEncoder(checkpoint=str(folder(what)), **options)
+    encoder = encoder_of(checkpoint=str(folder(what)), **options)
     (name,) = encoder.needs()
     return encoder.load("cpu", "float32")([{name: media}])[0]
 
@@ -167,12 +171,16 @@ def test_a_graph_without_a_batch_axis() -> None:
 
 
 def test_the_frame_rate_is_what_the_recipe_says() -> None:
-    encoder = OnnxEncoder(checkpoint="x", audio={"rate": 8000, "frame_rate": 50})
+    encoder = encoder_of(checkpoint="x", audio={"rate": 8000, "frame_rate": 50})
     assert encoder.frame_rate == 50
     assert encoder.needs() == {"audio": Audio(8000)}
-    assert OnnxEncoder(checkpoint="x", audio=AUDIO).frame_rate is None
-    pooled = {"checkpoint": "x", "audio": {"rate": 8000, "frame_rate": 50}, "pool": "mean"}
-    assert OnnxEncoder(**pooled).frame_rate is None
+    assert encoder_of(checkpoint="x", audio=AUDIO).frame_rate is None
+    pooled: dict[str, Any] = {
+        "checkpoint": "x",
+        "audio": {"rate": 8000, "frame_rate": 50},
+        "pool": "mean",
+    }
+    assert encoder_of(**pooled).frame_rate is None
 
 
 # Frames
@@ -240,8 +248,8 @@ def test_many_frames_run_in_passes() -> None:
 
 def test_needs_are_those_of_the_recipe() -> None:
     recipe = PICTURES | {"pictures": 8}
-    assert OnnxEncoder(checkpoint="x", frames=recipe).needs() == {"frames": Video(count=8)}
-    assert OnnxEncoder(checkpoint="x", text={}).needs() == {"text": Words()}
+    assert encoder_of(checkpoint="x", frames=recipe).needs() == {"frames": Video(count=8)}
+    assert encoder_of(checkpoint="x", text={}).needs() == {"text": Words()}
 
 
 # Text
@@ -270,7 +278,7 @@ def test_text_without_tokens_is_refused() -> None:
 
 def test_a_tokenizer_that_is_missing_or_broken_is_refused(tmp_path: Path) -> None:
     shutil.copy(folder("reading") / "model.onnx", tmp_path)
-    encoder = OnnxEncoder(checkpoint=str(tmp_path), text={})
+    encoder = encoder_of(checkpoint=str(tmp_path), text={})
     with pytest.raises(CheckpointError, match=r"has no 'tokenizer\.json' beside it"):
         encoder.load("cpu", "float32")
     (tmp_path / "tokenizer.json").write_text("{}")
@@ -286,7 +294,7 @@ def test_a_folder_has_its_graph_at_a_usual_place_or_where_it_is_told(tmp_path: P
     expected = listen("speech", output="frames")
 
     def found(**options: Any) -> Any:
-        encoder = OnnxEncoder(**options, audio=AUDIO, output="frames")
+        encoder = encoder_of(**options, audio=AUDIO, output="frames")
         return encoder.load("cpu", "float32")([{"audio": Waveform(SOUND, RATE)}])[0]
 
     assert apart(found(checkpoint=str(file)), expected) == 0
@@ -313,7 +321,7 @@ def parted(path: Path) -> Path:
 
 def test_weights_beside_the_graph_are_read_and_identified(tmp_path: Path) -> None:
     file = parted(tmp_path)
-    encoder = OnnxEncoder(checkpoint=str(file), audio=AUDIO, output="frames")
+    encoder = encoder_of(checkpoint=str(file), audio=AUDIO, output="frames")
     found: Any = encoder.load("cpu", "float32")([{"audio": Waveform(SOUND, RATE)}])[0]
     assert apart(found, listen("speech", output="frames")) == 0
     before = describe(encoder)
@@ -339,7 +347,7 @@ def test_weights_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
         tensor.external_data[0].value = "../secret.bin"
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "model.onnx").write_bytes(graph.SerializeToString())
-    encoder = OnnxEncoder(checkpoint=str(tmp_path / "below"), audio=AUDIO)
+    encoder = encoder_of(checkpoint=str(tmp_path / "below"), audio=AUDIO)
     with pytest.raises(CheckpointError, match="outside of its folder"):
         encoder.load("cpu", "float32")
 
@@ -347,15 +355,15 @@ def test_weights_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
 def test_identity_is_the_files_not_their_place(tmp_path: Path) -> None:
     copy = shutil.copytree(folder("reading"), tmp_path / "copy")
     (copy / "model.onnx").rename(copy / "mine.onnx")
-    own = OnnxEncoder(checkpoint=str(folder("reading")), text={})
-    moved = OnnxEncoder(checkpoint=str(copy), file="mine.onnx", text={})
+    own = encoder_of(checkpoint=str(folder("reading")), text={})
+    moved = encoder_of(checkpoint=str(copy), file="mine.onnx", text={})
     assert describe(own) == describe(moved)
     (copy / "tokenizer.json").write_text(tiny.TOKENIZER + " ")
     assert describe(own) != describe(moved)
 
 
 def test_a_hub_id_is_its_own_identity() -> None:
-    encoder = OnnxEncoder(checkpoint="owner/name", file="a.onnx", audio=AUDIO)
+    encoder = encoder_of(checkpoint="owner/name", file="a.onnx", audio=AUDIO)
     assert encoder.identity() == {"checkpoint": "owner/name"}
     with pytest.raises(CheckpointError, match=r"hf download owner/name.*"):
         encoder.load("cpu", "float32")
@@ -377,7 +385,7 @@ def test_a_hub_id_is_its_own_identity() -> None:
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
-        OnnxEncoder(checkpoint="x", **options)
+        encoder_of(checkpoint="x", **options)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +416,7 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any], says: st
 def test_a_graph_that_does_not_fit_is_refused_at_once(
     what: str, options: dict[str, Any], says: str
 ) -> None:
-    encoder = OnnxEncoder(checkpoint=str(folder(what)), **options)
+    encoder = encoder_of(checkpoint=str(folder(what)), **options)
     with pytest.raises(CheckpointError, match=says):
         encoder.load("cpu", "float32")
 
@@ -418,7 +426,7 @@ def test_a_fixed_number_of_samples_is_refused(tmp_path: Path) -> None:
     file = tiny.export(
         network, [torch.zeros(1, 2000)], tmp_path / "a.onnx", {"audio": {}}, ["a", "b"]
     )
-    encoder = OnnxEncoder(checkpoint=str(file), audio=AUDIO, output="a")
+    encoder = encoder_of(checkpoint=str(file), audio=AUDIO, output="a")
     with pytest.raises(CheckpointError, match=r"\(1, 2000\): expected a last axis of any length"):
         encoder.load("cpu", "float32")
 
@@ -433,13 +441,13 @@ def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"not a graph"):
         (tmp_path / "model.onnx").write_bytes(content)
         with pytest.raises(CheckpointError, match="cannot be read"):
-            OnnxEncoder(checkpoint=str(tmp_path), audio=AUDIO).load("cpu", "float32")
+            encoder_of(checkpoint=str(tmp_path), audio=AUDIO).load("cpu", "float32")
     with pytest.raises(CheckpointError, match="there is no checkpoint at"):
-        OnnxEncoder(checkpoint="no/such/file.onnx", audio=AUDIO).load("cpu", "float32")
+        encoder_of(checkpoint="no/such/file.onnx", audio=AUDIO).load("cpu", "float32")
 
 
 def test_samples_that_the_graph_does_not_take_are_refused() -> None:
-    encoder = OnnxEncoder(checkpoint=str(folder("speech")), audio=AUDIO, output="frames")
+    encoder = encoder_of(checkpoint=str(folder("speech")), audio=AUDIO, output="frames")
     function = encoder.load("cpu", "float32")
     wrong: list[tuple[Any, str]] = [
         (Waveform(SOUND[:100], RATE), r"does not take audio \(1, 100\)"),
@@ -454,7 +462,7 @@ def test_samples_that_the_graph_does_not_take_are_refused() -> None:
 
 
 def test_dtypes_and_devices_that_it_does_not_have_are_refused() -> None:
-    encoder = OnnxEncoder(checkpoint=str(folder("single")), audio=AUDIO)
+    encoder = encoder_of(checkpoint=str(folder("single")), audio=AUDIO)
     with pytest.raises(RegistryError, match="the types it was exported with"):
         encoder.load("cpu", "float16")
     if not torch.cuda.is_available():
@@ -464,7 +472,7 @@ def test_dtypes_and_devices_that_it_does_not_have_are_refused() -> None:
 
 def test_an_empty_batch_gives_nothing() -> None:
     batch: list[Inputs] = []
-    encoder = OnnxEncoder(checkpoint=str(folder("single")), audio=AUDIO)
+    encoder = encoder_of(checkpoint=str(folder("single")), audio=AUDIO)
     assert list(encoder.load("cpu", "float32")(batch)) == []
 
 
@@ -472,16 +480,16 @@ def test_an_empty_batch_gives_nothing() -> None:
 
 
 class TestAudio(EncoderTests):
-    component = OnnxEncoder(
+    component = encoder_of(
         checkpoint=str(folder("speech")), audio=AUDIO | {"normalise": "zscore"}, output="frames"
     )
 
 
 class TestFrames(EncoderTests):
-    component = OnnxEncoder(
+    component = encoder_of(
         checkpoint=str(folder("sight")), frames=PICTURES | {"pictures": 4}, output="mean"
     )
 
 
 class TestText(EncoderTests):
-    component = OnnxEncoder(checkpoint=str(folder("reading")), text={"most": 64}, pool="first")
+    component = encoder_of(checkpoint=str(folder("reading")), text={"most": 64}, pool="first")

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from timm.data import create_transform, resolve_model_data_config
-from torch import Tensor, nn
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
 
 from mercore.components import Inputs
 from mercore.errors import CheckpointError, InputError, RegistryError, RunError
@@ -120,7 +121,7 @@ class TimmModel:
         return features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
 
 
-def data_config(model: nn.Module, options: TimmImage) -> dict[str, Any]:
+def data_config(model: Any, options: TimmImage) -> dict[str, Any]:
     """Return how timm prepares pictures for the model, with what the options say instead.
 
     Raises CheckpointError for a model that does not read three channels.
@@ -130,7 +131,7 @@ def data_config(model: nn.Module, options: TimmImage) -> dict[str, Any]:
         "crop_mode": options.crop,
         "crop_pct": options.crop_pct,
     }
-    config: dict[str, Any] = resolve_model_data_config(model, args=given)
+    config: dict[str, Any] = resolve_model_data_config(model, args=given)  # type: ignore[no-untyped-call]
     channels = model.pretrained_cfg["input_size"][0]
     if channels != 3:
         raise CheckpointError(

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import timm
 import torch
-from torch import nn
 
 from mercore.checkpoints import locate
 from mercore.errors import CheckpointError, RegistryError, did_you_mean
@@ -18,7 +17,7 @@ from mercore_timm import CONFIG, TimmImage
 WEIGHTS: Final = ("*.safetensors", "*.bin", "*.pth", "*.pt")
 
 
-def published(options: TimmImage) -> nn.Module:
+def published(options: TimmImage) -> Any:
     """Return the model on the CPU, in float32, without a classifier, with all its weights.
 
     Raises CheckpointError where they do not fit, RegistryError for a model that timm lacks.
@@ -27,9 +26,10 @@ def published(options: TimmImage) -> nn.Module:
     path = locate(options.weights, wanted=[WEIGHTS, *told], useful=[CONFIG, "*.index.json"])
     name, config = _source(options, path)
     tensors = _without_head(Checkpoint(path), config)
-    resized = options.size is not None and config.get("fixed_input_size", False)
+    fixed = config.get("fixed_input_size", False)
+    given: dict[str, Any] = {"img_size": options.size} if options.size and fixed else {}
     try:
-        model: nn.Module = timm.create_model(
+        model: Any = timm.create_model(
             name,
             pretrained=True,
             num_classes=0,
@@ -40,7 +40,7 @@ def published(options: TimmImage) -> nn.Module:
                 "num_classes": 0,
                 "classifier": None,
             },
-            **({"img_size": options.size} if resized else {}),
+            **given,
         )
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise _misfit(path, name, error) from error
@@ -84,14 +84,15 @@ def _known(name: str, where: str) -> Mapping[str, Any]:
         hint = did_you_mean(architecture, timm.list_models())
         raise RegistryError(f"{where} {name!r} is no model of timm {timm.__version__}{hint}")
     try:
-        config = timm.get_pretrained_cfg(name)
+        config: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         own = sorted(timm.models.get_arch_pretrained_cfgs(architecture))
         raise RegistryError(
             f"{where} {name!r}: timm knows no such training of {architecture}; expected one of "
             f"{', '.join(own)}"
         ) from error
-    return config.to_dict() if config else {}
+    told: Mapping[str, Any] = config.to_dict() if config else {}
+    return told
 
 
 def _without_head(weights: Checkpoint, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:

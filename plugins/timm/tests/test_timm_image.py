@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from timm.data import create_transform, resolve_model_data_config
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
@@ -47,10 +48,10 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 @cache
-def made(name: str) -> tuple[nn.Module, Path]:
+def made(name: str) -> tuple[Any, Path]:
     """Return timm's model of a folder that timm itself wrote, small and random; and the folder."""
     torch.manual_seed(0)
-    model: nn.Module = timm.create_model(name, **MODELS[name])
+    model: Any = timm.create_model(name, **MODELS[name])
     for which, parameter in model.named_parameters():
         if parameter.dim() > 1 or which.endswith("gamma"):  # those start at almost 0
             nn.init.normal_(parameter, std=0.1)
@@ -90,7 +91,8 @@ def encode(encoder: TimmImage, frames: Frames = CLIP, dtype: str = "float32") ->
 
 def pictures(model: nn.Module, frames: Frames = CLIP, **config: Any) -> Tensor:
     """Return what timm's transform for evaluation makes of the frames."""
-    transform = create_transform(**resolve_model_data_config(model) | config)
+    data: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    transform = create_transform(**data | config)
     return torch.stack([transform(Image.fromarray(frame)) for frame in frames.pixels])
 
 
@@ -186,9 +188,9 @@ SMALLEST = "test_vit.r160_in1k"
 
 
 @cache
-def smallest() -> tuple[nn.Module, Path]:
+def smallest() -> tuple[Any, Path]:
     torch.manual_seed(1)
-    model: nn.Module = timm.create_model(SMALLEST).eval()
+    model: Any = timm.create_model(SMALLEST).eval()
     file = Path(tempfile.mkdtemp()) / "weights.pth"
     torch.save({"state_dict": model.state_dict(), "epoch": 3}, file)
     return model, file
@@ -202,8 +204,8 @@ def test_a_file_alone_needs_the_name_of_the_model(tmp_path: Path, headless: bool
         file = tmp_path / "headless.safetensors"
         save_file(state, file)
     with torch.inference_mode():
-        features = model.forward_features(pictures(model))  # type: ignore[operator]
-        expected = model.forward_head(features, pre_logits=True).numpy()  # type: ignore[operator]
+        features = model.forward_features(pictures(model))
+        expected = model.forward_head(features, pre_logits=True).numpy()
     encoder = TimmImage(model=SMALLEST, checkpoint=str(file))
     assert apart(encode(encoder), expected) <= 1e-5
     with pytest.raises(CheckpointError, match=r"no config\.json beside it.*give option 'model'"):
@@ -256,8 +258,9 @@ def test_a_config_that_is_not_timms_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_reads_one_channel_is_refused(tmp_path: Path) -> None:
-    grey = timm.create_model(VIT_NAME, **VIT, in_chans=1)
-    save_for_hf(grey, str(tmp_path), model_args=VIT | {"in_chans": 1})
+    sizes: dict[str, Any] = VIT | {"in_chans": 1}
+    grey = timm.create_model(VIT_NAME, **sizes)
+    save_for_hf(grey, str(tmp_path), model_args=sizes)
     with pytest.raises(CheckpointError, match="reads 1 channels, expected 3"):
         encode(TimmImage(checkpoint=str(tmp_path)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,10 @@ import numpy as np
 
 from mercore import branches
 from mercore.components import Decision, IntArray
-from mercore.dataset import feature_entries, label_indices, lacking, trainable
+from mercore.dataset import feature_entries, lacking, trainable
+from mercore.derived import SampleStreams
 from mercore.errors import ManifestError, RegistryError, did_you_mean
+from mercore.features import SampleFeatures
 from mercore.folder import RunFolder
 from mercore.machine import Machine
 from mercore.manifest import Manifest
@@ -23,18 +25,23 @@ from mercore.registry import Registry
 from mercore.resolve import resolve
 from mercore.results import BranchResult, Round, votes
 from mercore.search import with_found
+from mercore.selection import Selection
 from mercore.store import Store
 from mercore.training import Training
 from mercore.voting import decide
-from mercore.watch import Silent, Watch
+from mercore.watch import Silent, Watch, showing
 
 if TYPE_CHECKING:
     from mercore.extraction import Outcome
+    from mercore.predict import Prediction
+    from mercore.results import FeatureResult
+    from mercore.running import Run
+    from mercore.summary import Report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Project:
-    """One experiment on one set of samples."""
+    """One experiment on one set of samples; ``mercore.open`` opens it."""
 
     pipeline: Pipeline
     manifest: Manifest
@@ -69,6 +76,22 @@ class Project:
             watch or Silent(),
         )
 
+    def __repr__(self) -> str:
+        name, manifest = str(self.pipeline.registry.document.path), str(self.manifest.path)
+        return (
+            f"{type(self).__name__}({name!r}, manifest={manifest!r}, samples={len(self.ids)}, "
+            f"features={list(self.features)}, branches={list(self.pipeline.branches)}, "
+            f"store={str(self.store.path)!r}, out={str(self.folder.path)!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.features._repr_html_()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels in their order."""
+        return self.pipeline.classes
+
     @property
     def ids(self) -> Sequence[str]:
         """The sample ids in the order of the manifest."""
@@ -77,7 +100,22 @@ class Project:
     @cached_property
     def labels(self) -> IntArray:
         """``(samples,)`` class indices, -1 where unlabelled."""
-        return label_indices(self.manifest.samples, self.pipeline.classes)
+        return self.samples.labels
+
+    @cached_property
+    def samples(self) -> Selection:
+        """All samples of the manifest."""
+        return Selection(self.manifest.samples, self.pipeline.classes)
+
+    @property
+    def features(self) -> SampleFeatures:
+        """What the store holds of the features now: ``features["hubert"].matrix()``."""
+        return SampleFeatures(self.pipeline, self.store, self.samples)
+
+    @property
+    def streams(self) -> SampleStreams:
+        """What the store holds of the derived streams now: ``streams["transcript"].texts()``."""
+        return SampleStreams(self.pipeline, self.store, self.samples)
 
     @property
     def training_labels(self) -> IntArray:
@@ -95,15 +133,22 @@ class Project:
         """Bring the store up to date; see ``mercore.extract.extract``."""
         from mercore.extract import extract
 
-        return extract(
-            self.pipeline,
-            self.manifest,
-            self.store,
-            self.machine,
-            names=names,
-            retry_failed=retry_failed,
-            watch=self.watch,
-        )
+        with showing(self.watch) as watch:
+            return extract(
+                self.pipeline,
+                self.manifest,
+                self.store,
+                self.machine,
+                names=[names] if isinstance(names, str) else names,
+                retry_failed=retry_failed,
+                watch=watch,
+            )
+
+    def status(self) -> list[FeatureResult]:
+        """Return what the store holds of each stream and feature: how many, what failed, why."""
+        from mercore.status import feature_results
+
+        return feature_results(self.pipeline, self.manifest, self.store)
 
     def check_trainable(self) -> None:
         """Raise a MercoreError when the branches could not be trained once all is extracted."""
@@ -120,14 +165,16 @@ class Project:
         """
         self.check_trainable()
         declared = resolve(self.pipeline.registry, Plugins())
-        Training(replace(self, pipeline=declared)).search(draws)
+        with showing(self.watch) as watch:
+            Training(replace(self, pipeline=declared, watch=watch)).search(draws)
         return replace(self, pipeline=with_found(declared, self.folder))
 
     def train(self) -> list[str]:
         """Train the branches that are not up to date; return their names."""
         self.check_trainable()
         self._save_registry()
-        return Training(self).first()
+        with showing(self.watch) as watch:
+            return Training(replace(self, watch=watch)).first()
 
     def first_results(self) -> list[BranchResult]:
         """Return what the branches predict without pseudo-labels; RunError for a stale one."""
@@ -155,9 +202,10 @@ class Project:
         """
         self.check_trainable()
         self._save_registry()
-        training = Training(self)
-        training.first()
-        rounds = list(training.rounds(train=True))
+        with showing(self.watch) as watch:
+            training = Training(replace(self, watch=watch))
+            training.first()
+            rounds = list(training.rounds(train=True))
         self.folder.save_mined(self.ids, self.pipeline.classes, rounds)
         return rounds
 
@@ -187,6 +235,35 @@ class Project:
             self.manifest.samples, self.pipeline.classes, decision, ballots, self.missing()
         )
         return decision
+
+    def run(
+        self,
+        *,
+        retry_failed: bool = False,
+        extracted: Callable[[Sequence[Outcome]], None] | None = None,
+    ) -> Run:
+        """Extract, train, mine where the registry says so, vote, report: ``mer run``."""
+        from mercore.running import run
+
+        return run(self, retry_failed=retry_failed, extracted=extracted)
+
+    def report(self) -> Report:
+        """Write report.html and report.json of what is trained; return content and page."""
+        from mercore.summary import write_report
+
+        return write_report(self)
+
+    def predict(
+        self, files: str | Path | Iterable[str | Path], *, store: str | Path | None = None
+    ) -> list[Prediction]:
+        """Return one prediction a new clip, by the branches that are trained in `out`.
+
+        See ``mercore.predict.Predictor.predict_files``, which needs neither registry nor manifest.
+        """
+        from mercore.predict import Predictor
+
+        predictor = Predictor.open(self.folder.path, self.machine, self.watch)
+        return predictor.predict_files(files, store=store)
 
     def _save_registry(self) -> None:
         """Keep the experiment with its results, which `mer predict` applies."""

@@ -16,7 +16,8 @@ from mercore.branches import Fold, Trained
 from mercore.cli import main
 from mercore.errors import InputError
 from mercore.folder import RunFolder
-from mercore.predict import Predictor, samples_of
+from mercore.clips import samples_of
+from mercore.predict import Predictor
 
 REGISTRY = """\
 classes: [sad, happy]

@@ -6,6 +6,7 @@ Everything but click is imported inside the commands: ``mer --help`` imports no 
 from mercore.cli.ablate import ablate
 from mercore.cli.corrupt import corrupt
 from mercore.cli.exchange import export, import_, submit
+from mercore.cli.exports import EXPORTS
 from mercore.cli.lm import lm
 from mercore.cli.look import check, plugins, prune, schema, show_samples, status
 from mercore.cli.main import main
@@ -18,3 +19,5 @@ for command in (
     report, run, predict, submit, corrupt, lm, import_, export, schema,
 ):  # fmt: skip
     main.add_command(command)
+for command in EXPORTS:
+    export.add_command(command)

@@ -47,7 +47,7 @@ def ablate(
     from mercore.ablation import FILE
     from mercore.ablation import ablate as train
     from mercore.cli import grids, tables
-    from mercore.cli.progress import Bars
+    from mercore.progress import Bars
     from mercore.combinations import all_combinations, sums
 
     if only and (features or sizes):

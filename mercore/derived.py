@@ -82,9 +82,8 @@ class SampleStream:
             self.stored.require(self.ids, "give missing='empty' or missing='drop'")
         there = [id for id in self.ids if id not in self.stored.lacking]
         packed = self.stored.collection.sequences(there)
-        words = {
-            id: _words(unpack(array, {}, self.spec)) for id, array in zip(there, packed, strict=True)
-        }
+        media = [unpack(array, {}, self.spec) for array in packed]
+        words = dict(zip(there, map(_words, media), strict=True))
         return [words.get(id, "") for id in (there if missing == "drop" else self.ids)]
 
 
@@ -122,6 +121,6 @@ class SampleStreams:
                 f"{name!r} is a column of the manifest, not a derived stream; "
                 "project.manifest.samples has it"
             )
-        other = " (it is a feature: see project.features)" if name in self.pipeline.features else ""
-        hint = other or did_you_mean(str(name), self)
+        feature = name in self.pipeline.features
+        hint = "; project.features has it" if feature else did_you_mean(str(name), self)
         raise RegistryError(f"the registry has no stream {name!r}{hint}")

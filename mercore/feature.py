@@ -116,7 +116,8 @@ class SampleFeature:
         """Return the ``(dim,)`` float32 vector of one sample; raises RunError without one."""
         sample = self.samples.ids[self.samples.row(id)]
         self.vectors.require([sample])
-        return self.vectors.collection.matrix([sample])[0]
+        vector: FloatArray = self.vectors.collection.matrix([sample])[0]
+        return vector
 
     def sequence(self, id: str) -> NDArray[np.generic]:
         """Return the ``(frames, dim)`` sequence of one sample, as it is stored (float16)."""

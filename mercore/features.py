@@ -54,8 +54,8 @@ class SampleFeatures:
     def __getitem__(self, name: str) -> SampleFeature:
         node = self.pipeline.features.get(name)
         if node is None:
-            other = " (it is a stream: see project.streams)" if name in self.pipeline.streams else ""
-            hint = other or did_you_mean(str(name), self)
+            stream = name in self.pipeline.streams
+            hint = "; project.streams has it" if stream else did_you_mean(str(name), self)
             raise RegistryError(f"the registry has no feature {name!r}{hint}")
         return SampleFeature.of(node, self.store, self.samples)
 
@@ -104,9 +104,7 @@ class SampleFeatures:
             found = tuple(feature.of_samples(left) for feature in found)
         return found
 
-    def rows(
-        self, *names: str, missing: Missing = "raise", frames: bool = False
-    ) -> SampleRows:
+    def rows(self, *names: str, missing: Missing = "raise", frames: bool = False) -> SampleRows:
         """Return the samples as dicts with the named features, or all; see ``mercore.rows``.
 
         Of the samples without values only "raise" (an error here, before anything is read) and
@@ -135,9 +133,7 @@ class SampleFeatures:
 
         return to_pandas(self.together(names, missing))
 
-    def to_arrow(
-        self, *names: str, missing: Missing = "raise", frames: bool = False
-    ) -> pa.Table:
+    def to_arrow(self, *names: str, missing: Missing = "raise", frames: bool = False) -> pa.Table:
         """Return what ``export`` writes as Parquet, as a table in memory; needs pyarrow."""
         from mercore.exports import to_arrow
 

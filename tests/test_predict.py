@@ -14,9 +14,9 @@ from toy_clips import write_wav
 
 from mercore.branches import Fold, Trained
 from mercore.cli import main
+from mercore.clips import samples_of
 from mercore.errors import InputError
 from mercore.folder import RunFolder
-from mercore.clips import samples_of
 from mercore.predict import Predictor
 
 REGISTRY = """\

@@ -145,9 +145,7 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
         if extracted and not as_json:
             tables.print_extracted(extracted)
     if as_json:
-        print_json(
-            {"extracted": extracted, "trained": done.trained, "report": done.report.content}
-        )
+        print_json({"extracted": extracted, "trained": done.trained, "report": done.report.content})
     else:
         tables.print_report(*done.report)
         if len(done.rounds) > 1:

@@ -20,7 +20,7 @@ from mercore.machine import Machine, limited
 from mercore.media import FloatArray
 from mercore.plugins import Plugins
 
-Groups = Mapping[str, int] | Mapping[str, Sequence[int]]
+Groups = Mapping[str, int | Sequence[int]]
 Table = Any
 """``(samples, columns)``, or ``(samples, dim)`` by name of the feature."""
 
@@ -54,6 +54,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The labels, sorted.
     weights_ : dict of arrays
         What the fusion has learnt.
+
     """
 
     def __init__(
@@ -154,9 +155,10 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             widths = [np.shape(X[name])[1] for name in names]
             return names, _numbered(dict(zip(names, widths, strict=True)))
         groups = self.groups or {}
-        if all(isinstance(part, int) for part in groups.values()):
-            return [], _numbered({name: int(part) for name, part in groups.items()})  # type: ignore[call-overload]
-        return [], {name: list(part) for name, part in groups.items()}  # type: ignore[arg-type]
+        numbered = _numbered({n: part for n, part in groups.items() if isinstance(part, int)})
+        if len(numbered) < len(groups):
+            return [], {n: list(part) for n, part in groups.items() if not isinstance(part, int)}
+        return [], numbered
 
     def _parts(self, labels: IntArray) -> tuple[IntArray, IntArray]:
         """Return the samples to fit on and those to choose the best state on."""
@@ -165,15 +167,11 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if wanted < len(counts) or counts.min() < 2:
             return rows, rows[:0]
         seed = self.random_state
-        train, valid = train_test_split(
-            rows, test_size=wanted, stratify=labels, random_state=seed
-        )
+        train, valid = train_test_split(rows, test_size=wanted, stratify=labels, random_state=seed)
         return np.sort(train), np.sort(valid)
 
 
 def _numbered(widths: Mapping[str, int]) -> dict[str, list[int]]:
     """Return the numbers of the columns of features side by side."""
     bounds = pairwise([0, *accumulate(widths.values())])
-    return {
-        name: list(range(*bound)) for name, bound in zip(widths, bounds, strict=True)
-    }
+    return {name: list(range(*bound)) for name, bound in zip(widths, bounds, strict=True)}

@@ -63,6 +63,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Show progress bars on stderr.
 
     It learns nothing: ``fit`` checks the encoder, its options and the media, and loads no weights.
+
     """
 
     def __init__(
@@ -134,10 +135,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             for name, kind in needs.items()
         }
         use = {"uses": self.encoder, "with": self.options or {}, "inputs": wires}
-        content = Content.model_validate({
-            "classes": ["no", "yes"],  # a registry has some; they decide nothing here
-            "features": {self.encoder: use | {"dtype": self.dtype}},
-        })
+        content = Content.model_validate(
+            {
+                "classes": ["no", "yes"],  # a registry has some; they decide nothing here
+                "features": {self.encoder: use | {"dtype": self.dtype}},
+            }
+        )
         document = Document(Path("FeatureExtractor"), "", {}, {}, ())
         return resolve(Registry(document, content), plugins)
 
@@ -166,9 +169,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 raise RunError(f"input {self.input!r}: expected one of {', '.join(_MEDIA)}")
             return [self.input]
         if len(wanted) != 1:
-            example = "{" + ", ".join(f"{name!r}: ..." for name in wanted) + "}"
+            example = ", ".join(f"{name!r}: ..." for name in wanted)
             raise InputError(
-                f"encoder {self.encoder!r} reads {' and '.join(wanted)}; give each clip as {example}"
+                f"encoder {self.encoder!r} reads {' and '.join(wanted)}; give each clip as "
+                f"{{{example}}}"
             )
         return list(wanted)
 
@@ -210,7 +214,8 @@ def _medium(name: str, value: object) -> str:
     if name not in _MEDIA:
         raise InputError(f"unknown medium {name!r}; expected one of {', '.join(_MEDIA)}")
     if not isinstance(value, str | Path):
-        raise InputError(f"{name}: found {value!r}, expected {'words' if name == 'text' else 'a path'}")
+        expected = "words" if name == "text" else "a path"
+        raise InputError(f"{name}: found {value!r}, expected {expected}")
     text = str(value)
     if name == "text" and not (text.endswith(".txt") and "\n" not in text):
         return text

@@ -16,7 +16,7 @@ from mercore.branches import Fold
 from mercore.clips import samples_of
 from mercore.components import Decision, Votes
 from mercore.dataset import Dataset, feature_entries, lacking, read_dataset
-from mercore.errors import RunError
+from mercore.errors import InputError, RunError
 from mercore.extract import extract
 from mercore.folder import RunFolder
 from mercore.machine import Machine, limited
@@ -128,6 +128,8 @@ class Predictor:
         """
         given = [files] if isinstance(files, str | Path) else files
         samples = samples_of(given, self.pipeline.classes, bare=self.pipeline.bare)
+        if not samples:
+            raise InputError("no files to predict; expected one or more")
         with TemporaryDirectory() as folder, showing(self.watch) as watch:
             place = Store(store or folder, endpoint=endpoint)
             return replace(self, watch=watch).predict(samples, place)

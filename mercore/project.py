@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,12 @@ from mercore import branches
 from mercore.components import Decision, IntArray
 from mercore.dataset import feature_entries, lacking, trainable
 from mercore.derived import SampleStreams
-from mercore.errors import ManifestError, RegistryError, did_you_mean
+from mercore.errors import RegistryError
 from mercore.features import SampleFeatures
 from mercore.folder import RunFolder
 from mercore.machine import Machine
 from mercore.manifest import Manifest
+from mercore.mining import check_minable
 from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins
 from mercore.registry import Registry
@@ -67,22 +68,14 @@ class Project:
         pipeline = with_found(resolve(Registry.read(registry), Plugins()), folder)
         samples = Manifest.read(manifest, pipeline.classes, bare=pipeline.bare)
         pipeline.check_media(samples)
-        return cls(
-            pipeline,
-            samples,
-            Store(store, create=create, endpoint=endpoint),
-            folder,
-            machine or Machine(),
-            watch or Silent(),
-        )
+        place = Store(store, create=create, endpoint=endpoint)
+        return cls(pipeline, samples, place, folder, machine or Machine(), watch or Silent())
 
     def __repr__(self) -> str:
-        name, manifest = str(self.pipeline.registry.document.path), str(self.manifest.path)
-        return (
-            f"{type(self).__name__}({name!r}, manifest={manifest!r}, samples={len(self.ids)}, "
-            f"features={list(self.features)}, branches={list(self.pipeline.branches)}, "
-            f"store={str(self.store.path)!r}, out={str(self.folder.path)!r})"
-        )
+        features, branches = list(self.features), list(self.pipeline.branches)
+        registry, out = str(self.pipeline.registry.document.path), str(self.folder.path)
+        about = f"samples={len(self.ids)}, features={features}, branches={branches}, out={out!r}"
+        return f"{type(self).__name__}({registry!r}, {about})"
 
     def _repr_html_(self) -> str:
         return self.features._repr_html_()
@@ -182,17 +175,7 @@ class Project:
 
     def check_minable(self) -> None:
         """Raise a MercoreError when the registry declares no mining, or of no sample there is."""
-        mining = self.pipeline.registry.content.mining
-        if mining is None:
-            raise RegistryError(
-                "the registry declares no mining; add 'mining: {split: unlabelled, rounds: 4}'"
-            )
-        if mining.split not in self.manifest.splits:
-            hint = did_you_mean(mining.split, self.manifest.splits)
-            raise ManifestError(
-                f"{self.manifest.path}: no sample is in the split {mining.split!r} that is to be "
-                f"mined{hint}; has {', '.join(self.manifest.splits)}"
-            )
+        check_minable(self.pipeline.registry.content.mining, self.manifest)
 
     def mine(self) -> list[Round]:
         """Return the rounds of data mining, trained where they are not up to date.
@@ -236,16 +219,11 @@ class Project:
         )
         return decision
 
-    def run(
-        self,
-        *,
-        retry_failed: bool = False,
-        extracted: Callable[[Sequence[Outcome]], None] | None = None,
-    ) -> Run:
+    def run(self, *, retry_failed: bool = False) -> Run:
         """Extract, train, mine where the registry says so, vote, report: ``mer run``."""
         from mercore.running import run
 
-        return run(self, retry_failed=retry_failed, extracted=extracted)
+        return run(self, retry_failed=retry_failed)
 
     def report(self) -> Report:
         """Write report.html and report.json of what is trained; return content and page."""

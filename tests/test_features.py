@@ -13,6 +13,7 @@ from toy_projects import opened, write_project
 import mercore
 from mercore import MercoreError, Project, Text
 from mercore.errors import ManifestError, RegistryError, RunError, StoreError
+from mercore.running import run
 from mercore.watch import Terminal, showing
 
 
@@ -103,7 +104,10 @@ def test_a_selection_holds_for_matrix_and_labels(project: Project) -> None:
 
 def test_matrices_of_several_features_have_the_same_samples(gappy: Project) -> None:
     tables = gappy.features.matrices(missing="drop")
-    assert {name: table.shape for name, table in tables.items()} == {"few": (12, 3), "all": (12, 26)}
+    assert {name: table.shape for name, table in tables.items()} == {
+        "few": (12, 3),
+        "all": (12, 26),
+    }
     assert gappy.features.matrices("all", missing="nan")["all"].shape == (14, 26)
     with pytest.raises(RunError, match="give missing='nan'"):
         gappy.features.matrices()
@@ -150,7 +154,7 @@ def test_a_stream_gives_its_texts_and_records(gappy: Project) -> None:
         loud.texts()
     with pytest.raises(RegistryError, match="'text' is a column of the manifest"):
         gappy.streams["text"]
-    with pytest.raises(RegistryError, match="no stream 'few'; project.features has it"):
+    with pytest.raises(RegistryError, match=r"no stream 'few'; project.features has it"):
         gappy.streams["few"]
 
 
@@ -166,7 +170,7 @@ def test_what_a_notebook_shows_is_short(gappy: Project) -> None:
 
 def test_a_run_is_one_call(project: Project, tmp_path: Path) -> None:
     told: list[int] = []
-    done = project.run(extracted=lambda outcomes: told.append(len(outcomes)))
+    done = run(project, extracted=lambda outcomes: told.append(len(outcomes)))
     assert told == [2]
     assert (done.trained, list(done.rounds), done.failed) == (["one", "both"], [], False)
     assert done.report.page == tmp_path / "run/report.html"

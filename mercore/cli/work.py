@@ -132,12 +132,14 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
     """
     from mercore.cli import show, tables
     from mercore.progress import Bars
+    from mercore.running import run as run_project
 
     extracted: list[Any] = []
     try:
         with Bars() as bars:
             project = open_project(options, bars, create=True)
-            done = project.run(
+            done = run_project(
+                project,
                 retry_failed=retry_failed,
                 extracted=lambda outcomes: extracted.extend(show.extracted(outcomes)),
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -52,6 +51,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     classes_ : (classes,) array
         The labels, sorted.
+    groups_ : dict
+        The numbers of the columns of each feature.
     weights_ : dict of arrays
         What the fusion has learnt.
 
@@ -77,12 +78,17 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Table, y: Any) -> FusionClassifier:
         """Return the classifier, fitted; the errors of scikit-learn, or a MercoreError."""
         fusion = self._fusion()
-        features, y = self._checked(X, fusion, y)
+        groups = _widths(X) if _is_named(X) else self.groups or {}
+        columns = _numbered(groups)
+        table = _side_by_side(X, columns) if _is_named(X) else X
+        table, y = validate_data(self, table, y, **_kinds(fusion))
+        self.groups_ = columns or {"features": list(range(table.shape[1]))}
+        _check_groups(self.groups_, table.shape[1])
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"found one class, {self.classes_[0]!r}; expected two or more")
-        data = Labelled(features, labels.astype(np.int64))
+        data = Labelled(self._features(table), labels.astype(np.int64))
         train, valid = self._parts(data.labels)
         with limited(1):  # as `mer train`: the same sums on any number of cores
             self.weights_ = fusion.fit(
@@ -98,13 +104,13 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return ``(samples, classes)`` float32; the rows sum to 1."""
         check_is_fitted(self, "weights_")
         fusion = self._fusion()
-        features, _ = self._checked(X, fusion)
+        table = _side_by_side(X, self.groups_) if _is_named(X) else X
+        table = validate_data(self, table, reset=False, **_kinds(fusion))
         predict = fusion.load(self.weights_, Machine(self.device).chosen_device())
-        count = len(next(iter(features.values())))
         with limited(1):
             tables = [
-                predict({name: x[start : start + CHUNK] for name, x in features.items()})
-                for start in range(0, count, CHUNK)
+                predict(self._features(table[start : start + CHUNK]))
+                for start in range(0, len(table), CHUNK)
             ]
         return np.concatenate(tables)
 
@@ -129,36 +135,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return fusion
 
-    def _checked(self, X: Table, fusion: Fusion, y: Any = None) -> tuple[Features, Any]:
-        """Return the features by name, and the labels where they are given."""
-        names, columns = self._columns(X)
-        table = np.hstack([np.asarray(X[name]) for name in names]) if isinstance(X, Mapping) else X
-        finite = "allow-nan" if fusion.masks_missing else True
-        kinds: dict[str, Any] = {"dtype": np.float32, "ensure_all_finite": finite}
-        if y is None:
-            table = validate_data(self, table, reset=False, **kinds)
-        else:
-            table, y = validate_data(self, table, y, **kinds)
-        groups = columns or {"features": list(range(table.shape[1]))}
-        wrong = [name for name, part in groups.items() if max(part, default=0) >= table.shape[1]]
-        if wrong or sum(map(len, groups.values())) != table.shape[1]:
-            widths = {name: len(part) for name, part in groups.items()}
-            raise InputError(
-                f"found {table.shape[1]} columns, expected those of the groups, {widths!r}"
-            )
-        return {name: np.ascontiguousarray(table[:, part]) for name, part in groups.items()}, y
-
-    def _columns(self, X: Table) -> tuple[list[str], dict[str, list[int]]]:
-        """Return the names of a mapping, and the columns of each group."""
-        if isinstance(X, Mapping):
-            names = sorted(X)
-            widths = [np.shape(X[name])[1] for name in names]
-            return names, _numbered(dict(zip(names, widths, strict=True)))
-        groups = self.groups or {}
-        numbered = _numbered({n: part for n, part in groups.items() if isinstance(part, int)})
-        if len(numbered) < len(groups):
-            return [], {n: list(part) for n, part in groups.items() if not isinstance(part, int)}
-        return [], numbered
+    def _features(self, table: FloatArray) -> Features:
+        return {name: np.ascontiguousarray(table[:, part]) for name, part in self.groups_.items()}
 
     def _parts(self, labels: IntArray) -> tuple[IntArray, IntArray]:
         """Return the samples to fit on and those to choose the best state on."""
@@ -171,7 +149,51 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.sort(train), np.sort(valid)
 
 
-def _numbered(widths: Mapping[str, int]) -> dict[str, list[int]]:
-    """Return the numbers of the columns of features side by side."""
-    bounds = pairwise([0, *accumulate(widths.values())])
-    return {name: list(range(*bound)) for name, bound in zip(widths, bounds, strict=True)}
+def _is_named(X: Table) -> bool:
+    """Return whether it is a matrix by name; a sparse matrix of keys is a mapping too."""
+    return isinstance(X, Mapping) and not hasattr(X, "shape")
+
+
+def _widths(X: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many columns each matrix has, in the order of their names."""
+    if not X:
+        raise InputError("found no features, expected a matrix by the name of each")
+    for name, matrix in X.items():
+        if np.ndim(matrix) != 2:
+            raise InputError(f"feature {name!r}: shape {np.shape(matrix)}, expected (samples, dim)")
+    return {name: int(np.shape(X[name])[1]) for name in sorted(X)}
+
+
+def _side_by_side(X: Mapping[str, Any], groups: Mapping[str, Sequence[int]]) -> FloatArray:
+    found = _widths(X)
+    expected = {name: len(part) for name, part in groups.items()}
+    if found != expected:
+        raise InputError(f"found features of dimensions {found!r}, expected {expected!r}")
+    if len(counts := {len(matrix) for matrix in X.values()}) != 1:
+        raise InputError(f"found features of {sorted(counts)} samples, expected as many each")
+    table = np.empty((counts.pop(), sum(expected.values())), np.float32)
+    for name, part in groups.items():
+        table[:, part] = X[name]
+    return table
+
+
+def _numbered(groups: Groups) -> dict[str, list[int]]:
+    """Return the numbers of the columns of each group; one that is a count follows the others."""
+    columns: dict[str, list[int]] = {}
+    after = 0
+    for name, part in groups.items():
+        columns[name] = list(range(after, after + part)) if isinstance(part, int) else list(part)
+        after = max([after - 1, *columns[name]]) + 1
+    return columns
+
+
+def _check_groups(groups: Mapping[str, Sequence[int]], width: int) -> None:
+    """Raise InputError unless the groups have every column once."""
+    if sorted(column for part in groups.values() for column in part) != list(range(width)):
+        found = {name: len(part) for name, part in groups.items()}
+        raise InputError(f"found {width} columns, expected each once in the groups, {found!r}")
+
+
+def _kinds(fusion: Fusion) -> dict[str, Any]:
+    """Return what a table must be: NaN is a sample that lacks a feature, for some fusions."""
+    return {"dtype": np.float32, "ensure_all_finite": "allow-nan" if fusion.masks_missing else True}

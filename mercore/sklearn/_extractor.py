@@ -179,8 +179,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _encoded(self, pipeline: Pipeline, samples: Sequence[Sample]) -> FloatArray:
         """Return a row a sample; those that are there several times are encoded once."""
         unique = tuple({sample.id: sample for sample in samples}.values())
-        if not unique:
-            raise InputError("no clips; expected one or more")
         machine = Machine(self.device, self.batch)
         with ExitStack() as stack:
             place = self.store or stack.enter_context(TemporaryDirectory())
@@ -206,7 +204,10 @@ def _items(X: Iterable[Clip]) -> list[Clip]:
         if values.shape[1] != 1:
             raise InputError(f"found a table of {values.shape[1]} columns, expected one of clips")
         return list(values[:, 0])
-    return list(X)
+    clips = list(X)
+    if not clips:
+        raise InputError("no clips; expected one or more")
+    return clips
 
 
 def _medium(name: str, value: object) -> str:

@@ -30,9 +30,7 @@ def rows() -> list[dict[str, str]]:
     """Return 16 clips of two classes that sound different."""
     with (DEMO / "manifest.csv").open(newline="") as file:
         train = [row for row in csv.DictReader(file) if row["split"] == "train"]
-    return [row for label in ("angry", "sad") for row in train if row["label"] == label][0:50:3][
-        :16
-    ]
+    return [row for row in train if row["label"] in ("angry", "sad")][:16]
 
 
 @pytest.fixture(scope="module")

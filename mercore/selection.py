@@ -80,11 +80,11 @@ class Selection:
         """
         if split is not None and split not in self.splits:
             found = list(dict.fromkeys(self.splits))
-            hint = did_you_mean(split, found)
-            raise ManifestError(f"no sample is in the split {split!r}{hint}; has {few(found)}")
+            hint = did_you_mean(split, found) or f"; has {few(found)}"
+            raise ManifestError(f"no sample is in the split {split!r}{hint}")
         if label is not None and label not in self.classes:
-            hint = did_you_mean(label, self.classes)
-            raise RunError(f"no class {label!r}{hint}; has {', '.join(self.classes)}")
+            hint = did_you_mean(label, self.classes) or f"; has {', '.join(self.classes)}"
+            raise RunError(f"no class {label!r}{hint}")
         wanted = None if ids is None else {self.row(id) for id in _several(ids)}
         return self.at(
             row

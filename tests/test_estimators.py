@@ -88,10 +88,11 @@ def test_the_rows_are_those_of_a_project(tmp_path: Path) -> None:
         "classes: [a, b]\nfeatures: {letters: {uses: letters, with: {letters: 3}}}\n"
     )
     (tmp_path / "manifest.csv").write_text("id,split,text\nx,test,aa b\n")
-    files = {"manifest": tmp_path / "manifest.csv", "store": tmp_path / "mer.zarr"}
-    project = mercore.open(tmp_path / "registry.yaml", **files, device="cpu")
+    registry, manifest = tmp_path / "registry.yaml", tmp_path / "manifest.csv"
+    store = tmp_path / "mer.zarr"
+    project = mercore.open(registry, manifest=manifest, store=store, device="cpu")
     project.extract()
-    extractor = letters(options={"letters": 3}, store=tmp_path / "mer.zarr")
+    extractor = letters(options={"letters": 3}, store=store)
     assert (extractor.fit_transform(["aa b"]) == project.features["letters"].matrix()).all()
     folders = [path.name for path in (tmp_path / "mer.zarr/features").iterdir() if path.is_dir()]
     assert len(folders) == 1  # the same fingerprint
@@ -183,7 +184,7 @@ def test_wrong_use_is_told(extractor: Any, given: Any, error: type[Exception], s
         extractor.fit(given)
 
 
-@parametrize_with_checks([FusionClassifier("linear", device="cpu")])  # type: ignore[misc]
+@parametrize_with_checks([FusionClassifier("linear", device="cpu")])  # type: ignore[untyped-decorator]
 @pytest.mark.filterwarnings("ignore")  # what scikit-learn's checks provoke is theirs
 def test_the_classifier_keeps_the_rules_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)

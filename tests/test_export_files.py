@@ -66,7 +66,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def stacked(column: pa.ChunkedArray) -> NDArray[Any]:
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1)
+    table: NDArray[Any] = flat.reshape(len(column), -1)
+    return table
 
 
 def place(tmp_path: Path, format: str) -> Path:

@@ -37,7 +37,8 @@ def test_opening_imports_neither_numpy_nor_a_plugin_before_it_is_used() -> None:
 def test_a_matrix_has_the_samples_of_the_manifest_in_their_order(project: Project) -> None:
     few = project.features["few"]
     matrix = few.matrix()
-    assert (matrix.dtype, matrix.shape) == (np.float32, (12, 3))
+    assert matrix.dtype == np.float32
+    assert matrix.shape == (12, 3)
     assert few.ids == list(project.ids)
     assert matrix[2].tolist() == [1.5, 0.0, 0.5]  # the mean of `aaa` and `c`
     assert few.labels.tolist() == project.labels.tolist()
@@ -212,9 +213,9 @@ def test_no_files_give_no_predictions_but_an_error(project: Project) -> None:
 
 def test_without_create_a_store_must_be_there(tmp_path: Path) -> None:
     write_project(tmp_path)
-    files = {"manifest": tmp_path / "manifest.csv", "store": tmp_path / "none.zarr"}
+    registry, manifest = tmp_path / "registry.yaml", tmp_path / "manifest.csv"
     with pytest.raises(StoreError, match="no store there"):
-        mercore.open(tmp_path / "registry.yaml", **files, create=False)
+        mercore.open(registry, manifest=manifest, store=tmp_path / "none.zarr", create=False)
     assert not (tmp_path / "none.zarr").exists()
 
 

@@ -90,6 +90,6 @@ def test_a_dataloader_of_torch_takes_them(project: Project, rows: SampleRows) ->
     assert [len(batch["id"]) for batch in batches] == [5, 5, 2]
     assert batches[0]["few"].shape == (5, 3)
     assert batches[0]["label"].tolist() == [0, 1, 0, 1, 0]
-    one = DataLoader(project.features["few"].present(), batch_size=12)  # type: ignore[arg-type]
-    (batch,) = one
-    assert batch["few"].numpy().tolist() == project.features["few"].matrix("drop").tolist()
+    few = project.features["few"].present()
+    (batch,) = DataLoader(few, batch_size=12)  # type: ignore[arg-type,var-annotated]
+    assert batch["few"].numpy().tolist() == few.matrix().tolist()

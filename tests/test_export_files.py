@@ -135,7 +135,7 @@ def test_parquet_says_what_the_values_are(project: Project, tmp_path: Path) -> N
     assert schema.field("few").type.list_size == 3
     assert schema.field("few").type.value_type == pa.float32()
     frame = pd.read_parquet(done.path)
-    assert frame["label"][11] is None
+    assert pd.isna(frame["label"][11])
     assert np.stack(list(frame["few"])).shape == (12, 3)
 
 

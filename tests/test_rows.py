@@ -91,5 +91,5 @@ def test_a_dataloader_of_torch_takes_them(project: Project, rows: SampleRows) ->
     assert batches[0]["few"].shape == (5, 3)
     assert batches[0]["label"].tolist() == [0, 1, 0, 1, 0]
     few = project.features["few"].present()
-    (batch,) = DataLoader(few, batch_size=12)  # type: ignore[arg-type,var-annotated]
+    (batch,) = DataLoader(few, batch_size=12)  # type: ignore[arg-type]
     assert batch["few"].numpy().tolist() == few.matrix().tolist()

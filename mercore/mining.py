@@ -15,10 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mercore.components import IntArray, Votes
+from mercore.errors import ManifestError, RegistryError, did_you_mean
+from mercore.manifest import Manifest
 from mercore.media import FloatArray
 from mercore.registry import Mining
 
 Mask = NDArray[np.bool_]
+
+
+def check_minable(mining: Mining | None, manifest: Manifest) -> None:
+    """Raise a MercoreError when the registry declares no mining, or of no sample there is."""
+    if mining is None:
+        raise RegistryError(
+            "the registry declares no mining; add 'mining: {split: unlabelled, rounds: 4}'"
+        )
+    if mining.split not in manifest.splits:
+        hint = did_you_mean(mining.split, manifest.splits)
+        raise ManifestError(
+            f"{manifest.path}: no sample is in the split {mining.split!r} that is to be "
+            f"mined{hint}; has {', '.join(manifest.splits)}"
+        )
 
 
 @dataclass(frozen=True, eq=False)

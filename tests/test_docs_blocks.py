@@ -60,6 +60,17 @@ fusion: centroid
 branches: {atv: speech + face}
 folds: 2
 """,
+    "python.md": """\
+classes: [angry, happy]
+streams:
+  denoised: {uses: halve, inputs: {audio: audio}}
+features:
+  speech: {uses: loudness, inputs: {audio: denoised}}
+  face: {uses: brightness, inputs: {video: video}}
+fusion: centroid
+branches: {s: speech, sf: speech + face}
+folds: 2
+""",
 }
 """The registry of a page that needs another."""
 GIVEN = {"testing.md": {"Mine": Letters}}

@@ -8,6 +8,7 @@ from mercore.cli.corrupt import corrupt
 from mercore.cli.diff import diff
 from mercore.cli.exchange import export, import_, submit
 from mercore.cli.explain import explain
+from mercore.cli.exports import EXPORTS
 from mercore.cli.init import init
 from mercore.cli.lm import lm
 from mercore.cli.look import check, prune, schema, show_samples, status
@@ -23,3 +24,5 @@ for command in (
     ensemble, ablate, report, run, predict, submit, corrupt, lm, import_, export, schema, new,
 ):  # fmt: skip
     main.add_command(command)
+for command in EXPORTS:
+    export.add_command(command)

@@ -57,7 +57,7 @@ class OnnxEncoder(Encoder):
 @software{onnxruntime,
   author = {{ONNX Runtime developers}},
   title = {{ONNX Runtime}},
-  date = {2018-11-29},
+  year = {2018},
   url = {https://onnxruntime.ai},
 }"""
 

@@ -62,7 +62,7 @@ class TorchaudioBundle(Encoder):
   author = {Hwang, Jeff and Hira, Moto and Chen, Caroline and others},
   year = {2023},
   eprint = {2310.17864},
-  archivePrefix = {arXiv},
+  archiveprefix = {arXiv},
 }
 
 @article{yang2021torchaudio,

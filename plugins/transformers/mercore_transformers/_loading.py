@@ -14,8 +14,14 @@ from typing import Any, Final, Literal
 import torch
 import transformers
 from torch import nn
-from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as reports
 
 from mercore.checkpoints import locate
@@ -115,7 +121,9 @@ def _config_in(folder: Path) -> PreTrainedConfig:
 
 def _class_of(folder: Path, config: PreTrainedConfig) -> type[PreTrainedModel]:
     """Return the class without a head; towers that AutoModel lacks are named as their config is."""
-    kind = MODEL_MAPPING.get(type(config), None)  # type: ignore[no-untyped-call]
+    # The first has encoders alone where the second has them with a decoder, as of T5.
+    kind = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)  # type: ignore[no-untyped-call]
+    kind = kind or MODEL_MAPPING.get(type(config), None)  # type: ignore[no-untyped-call]
     if isinstance(kind, (tuple, list)):
         kind = kind[0]
     if kind is None:
@@ -226,13 +234,12 @@ def _refuse_misfits(folder: Path, model: Any, encoder: nn.Module, info: Any) -> 
 
 
 def _is_own(name: str, model: Any) -> bool:
-    """Return whether a weight without use is named as one of the network's own parts.
+    """Return whether a weight without use stands in one of the network's own parts.
 
-    Heads and other towers stand beside the network; what stands inside it has to have a place.
+    Heads, other towers and poolers that were left out stand beside those, and are not needed.
     """
-    prefix = f"{model.base_model_prefix}."
-    first = name.removeprefix(prefix).partition(".")[0]
-    return name.startswith(prefix) or first in dict(model.named_children())
+    first = name.removeprefix(f"{model.base_model_prefix}.").partition(".")[0]
+    return first in dict(model.named_children())
 
 
 @contextmanager

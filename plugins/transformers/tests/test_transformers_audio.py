@@ -51,6 +51,8 @@ def output(family: str, clip: Waveform) -> Any:
     if family in TOWERS:
         model = model.get_submodule(TOWERS[family])
     given = extractor(clip.samples, sampling_rate=clip.rate, return_tensors="pt")
+    if family == "wavlm large":
+        del given["attention_mask"]  # of ones alone; torch warns of how WavLM uses it
     return model(**given, output_hidden_states=True)
 
 
@@ -97,6 +99,7 @@ def test_layers_are_the_librarys_hidden_states(family: str) -> None:
         assert apart(found, expected[: len(found)]) <= 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_clips_that_run_together_give_what_each_gives_alone(family: str) -> None:
     clips = [clip_of(family, length, seed) for seed, length in enumerate((9_011, 5_000, 9_011))]

@@ -86,7 +86,11 @@ def in_folder(folder: Path, modality: Modality) -> Pretrained:
     kind = _class_of(folder, config)
     _refuse_others(folder, config, kind, modality)
     # Of training, or of generating; without the first two there is no masked_spec_embed.
-    for name, value in {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "use_cache": False}.items():
+    for name, value in {
+        "mask_time_prob": 0.0,
+        "mask_feature_prob": 0.0,
+        "use_cache": False,
+    }.items():
         if hasattr(config, name):
             setattr(config, name, value)
     return Pretrained(folder, whole, config, kind)

@@ -193,7 +193,7 @@ def _dense(folder: Path, device: str) -> Stage:
     rules = [Rule(r"linear\.(.*)", r"\1")]
     fill(linear, Checkpoint(folder), rules, dtype=torch.float32, device=device)
     activation = ACTIVATIONS[told.activation_function]()
-    return lambda row: activation(linear(row))  # type: ignore[no-any-return]
+    return lambda row: activation(linear(row))
 
 
 def _normalize(folder: Path, device: str) -> Stage:

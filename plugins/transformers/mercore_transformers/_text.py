@@ -97,7 +97,9 @@ class TextEncoder:
             vocabulary=self.model.vocabulary,
             most=options.max_tokens,
         )
-        width = source.config.hidden_size * (len(options.layers) if options.reduce == "concat" else 1)
+        width = source.config.hidden_size * (
+            len(options.layers) if options.reduce == "concat" else 1
+        )
         self._nothing = np.zeros((1, width), np.float32)
 
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray | Noted[FloatArray]]:

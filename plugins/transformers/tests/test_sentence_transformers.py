@@ -101,7 +101,12 @@ def test_older_folders_are_read_too(tmp_path: Path) -> None:
     kinds = ("Transformer", "Pooling", "Dense", "Normalize")
     paths = ("", "1_Pooling", "2_Dense", "3_Normalize")
     modules = [
-        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        {
+            "idx": place,
+            "name": str(place),
+            "path": path,
+            "type": f"sentence_transformers.models.{kind}",
+        }
         for place, (kind, path) in enumerate(zip(kinds, paths, strict=True))
     ]
     (tmp_path / "modules.json").write_text(json.dumps(modules))

@@ -179,7 +179,11 @@ def test_biases_that_a_file_has_none_of_are_left_out(tmp_path: Path) -> None:
     model = hf.HubertModel.from_pretrained(tiny.folder("audio", "hubert large"))
     for layer in model.feature_extractor.conv_layers:
         layer.conv.bias.data.zero_()
-    weights = {name: tensor for name, tensor in model.state_dict().items() if "conv.bias" not in name or "conv_layers" not in name}
+    weights = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if "conv.bias" not in name or "conv_layers" not in name
+    }
     model.save_pretrained(tmp_path, state_dict=weights)
     hf.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
     clip = clip_of("hubert large")
@@ -202,5 +206,3 @@ class TestWhisper(EncoderTests):
         checkpoint=str(tiny.folder("audio", "whisper")), layers=(-2, -1), pool="mean"
     )
     long = 0.2
-
-

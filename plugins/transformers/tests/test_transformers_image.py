@@ -69,7 +69,9 @@ def test_a_row_is_the_mean_of_the_patches_of_the_librarys_output(family: str) ->
     frames = clip(3)
     outputs = [matrix(output(family, picture).last_hidden_state) for picture in frames.pixels]
     before = TOKENS.get(family, 0)
-    assert apart(encode(family, frames), np.stack([one[before:].mean(0) for one in outputs])) <= 1e-5
+    assert (
+        apart(encode(family, frames), np.stack([one[before:].mean(0) for one in outputs])) <= 1e-5
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -139,7 +139,28 @@ AUDIO: Mapping[str, Callable[[], tuple[Any, Any]]] = {
 
 # ---- text ---------------------------------------------------------------------------------------
 
-WORDS = "the cat sat on a mat and saw you there , happy sad angry surprised not ! ? 你 好".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "saw",
+    "you",
+    "there",
+    ",",
+    "happy",
+    "sad",
+    "angry",
+    "surprised",
+    "not",
+    "!",
+    "?",
+    "你",
+    "好",
+]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "[CLS]", "[SEP]"]
 VOCABULARY = {word: place for place, word in enumerate([*SPECIAL, *WORDS])}
 TEXT = {**SMALL, "vocab_size": len(VOCABULARY), "max_position_embeddings": 24, "pad_token_id": 0}

@@ -113,9 +113,10 @@ def _config_in(folder: Path) -> PreTrainedConfig:
             "`auto_map` from a copy of the folder, else it needs a plugin of its own"
         )
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        with quiet():
+            config: PreTrainedConfig = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
     except Exception as error:  # each configuration checks itself in its own way
         raise CheckpointError(
             f"{file}: describes no {model_type!r} model: {said(error)}; fetch the file again"

@@ -15,8 +15,9 @@ from mercore.components import Inputs
 from mercore.errors import CheckpointError, InputError, RegistryError
 from mercore.media import FloatArray, Waveform
 from mercore.nn import dtype_of, moved, rows
-from mercore_transformers._loading import found, loaded, said
+from mercore_transformers._loading import loaded
 from mercore_transformers._runs import budget_of, runs
+from mercore_transformers._sources import found, said
 from mercore_transformers._states import reduced
 from mercore_transformers.audio import TransformersAudio
 
@@ -36,8 +37,9 @@ class AudioEncoder:
     def __init__(self, options: TransformersAudio, device: str, dtype: str) -> None:
         source = found(options.checkpoint, "audio", wanted=PREPARED)
         self._options, self._device, self._dtype = options, device, dtype_of(dtype)
+        auto: Any = AutoFeatureExtractor
         try:
-            self._extractor: Any = AutoFeatureExtractor.from_pretrained(
+            self._extractor = auto.from_pretrained(
                 source.folder, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # the library's and each extractor's own
@@ -120,7 +122,8 @@ class AudioEncoder:
                 f"{self._options.name}: option 'pool' is 'pooler', but {self._config.model_type!r} "
                 "has none; use mean or frames"
             )
-        return pooled.float()[:, None]
+        own: Tensor = pooled
+        return own.float()[:, None]
 
     def _moved(self, array: NDArray[Any]) -> Tensor:
         tensor = moved(array, self._device)

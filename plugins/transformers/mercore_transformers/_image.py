@@ -12,9 +12,10 @@ from mercore.components import Inputs
 from mercore.errors import RegistryError
 from mercore.media import FloatArray, Frames
 from mercore.nn import dtype_of, rows
-from mercore_transformers._loading import found, loaded
+from mercore_transformers._loading import loaded
 from mercore_transformers._pictures import PREPARED, Pictures, frames_of
 from mercore_transformers._runs import budget_of
+from mercore_transformers._sources import found
 from mercore_transformers._states import reduced
 from mercore_transformers.image import TransformersImage
 

@@ -14,7 +14,7 @@ from mercore.components import Inputs
 from mercore.errors import CheckpointError, InputError
 from mercore.media import Frames
 from mercore.nn import moved
-from mercore_transformers._loading import quiet, said
+from mercore_transformers._sources import quiet, said
 
 PREPARED = (("preprocessor_config.json", "processor_config.json"),)
 
@@ -24,9 +24,10 @@ class Pictures:
 
     def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
         self._device, self._dtype = device, dtype
+        auto: Any = AutoImageProcessor
         try:
             with quiet():  # of Pillow or torchvision it says which it falls back to
-                self._processor: Any = AutoImageProcessor.from_pretrained(
+                self._processor = auto.from_pretrained(
                     folder, local_files_only=True, trust_remote_code=False, backend="pil"
                 )
         except Exception as error:  # the library's and each processor's own

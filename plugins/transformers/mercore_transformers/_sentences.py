@@ -13,8 +13,8 @@ from mercore.components import Inputs, Noted
 from mercore.errors import CheckpointError, RegistryError, did_you_mean
 from mercore.media import FloatArray
 from mercore.nn import rows
-from mercore_transformers._loading import in_folder
 from mercore_transformers._modules import MODULES, Recipe, recipe
+from mercore_transformers._sources import in_folder
 from mercore_transformers._text import TextModel, noted, text_of
 from mercore_transformers._tokens import Piece, Tokens
 from mercore_transformers.sentences import SentenceTransformers

@@ -13,8 +13,9 @@ from mercore.components import Inputs, Noted
 from mercore.errors import InputError
 from mercore.media import FloatArray, Text
 from mercore.nn import moved, rows
-from mercore_transformers._loading import Pretrained, found, loaded
+from mercore_transformers._loading import loaded
 from mercore_transformers._runs import budget_of, runs
+from mercore_transformers._sources import Pretrained, found
 from mercore_transformers._states import reduced
 from mercore_transformers._tokens import USEFUL, WANTED, Piece, Tokens
 from mercore_transformers.options import Layered
@@ -122,7 +123,8 @@ class TextEncoder:
         if not len(matrix):
             return self._nothing
         if self._options.pool == "mean":
-            return matrix.mean(0, keepdims=True)
+            mean: FloatArray = matrix.mean(0, keepdims=True)
+            return mean
         return {"first": matrix[:1], "last": matrix[-1:]}.get(self._options.pool, matrix).copy()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from transformers import AutoTokenizer
 
 from mercore.errors import CheckpointError, InputError, RegistryError
-from mercore_transformers._loading import quiet, said
+from mercore_transformers._sources import quiet, said
 
 WANTED: Final = (("tokenizer.json", "vocab.txt", "vocab.json", "*.model"),)
 USEFUL: Final = (

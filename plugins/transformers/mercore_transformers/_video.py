@@ -13,8 +13,9 @@ from mercore.components import Inputs, Noted
 from mercore.errors import RegistryError
 from mercore.media import FloatArray, Frames
 from mercore.nn import dtype_of, rows
-from mercore_transformers._loading import found, loaded
+from mercore_transformers._loading import loaded
 from mercore_transformers._pictures import PREPARED, Pictures, frames_of
+from mercore_transformers._sources import found
 from mercore_transformers._states import reduced
 from mercore_transformers.video import TransformersVideo
 
@@ -72,7 +73,7 @@ class VideoEncoder:
         if self._options.pool == "mean":
             return patches.mean(0, keepdim=True)
         steps = self._options.frames // _tube(self._config)[0]
-        return patches.unflatten(0, (steps, -1)).mean(1)
+        return patches.reshape(steps, -1, patches.shape[-1]).mean(1)
 
     def _noted(self, matrix: FloatArray, frames: int) -> FloatArray | Noted[FloatArray]:
         if frames == self._options.frames:

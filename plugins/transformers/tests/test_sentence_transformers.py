@@ -85,7 +85,7 @@ def test_a_decoder_with_its_last_token(tmp_path: Path) -> None:
 
 def test_prompts_are_those_of_the_folder(tmp_path: Path) -> None:
     prompts = {"query": "you saw ", "passage": "on the "}
-    known = {"prompts": prompts, "default_prompt_name": "passage"}
+    known: dict[str, Any] = {"prompts": prompts, "default_prompt_name": "passage"}
     model = saved(tmp_path, RECIPES["mean"], **known)
     query = encode(tmp_path, TEXTS[0], prompt="query")[0]
     assert apart(query, model.encode(TEXTS[0], prompt_name="query")) <= 1e-5

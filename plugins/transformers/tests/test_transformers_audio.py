@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import tiny_transformers as tiny
 import torch
-import transformers as hf
+import transformers
 
 from mercore.errors import InputError, RegistryError
 from mercore.media import Audio, FloatArray, Waveform
 from mercore.testing import EncoderTests
 from mercore_transformers import TransformersAudio
 from mercore_transformers._audio import AudioEncoder
+
+hf: Any = transformers  # it is typed in part only
 
 FAMILIES = sorted(tiny.AUDIO)
 TOWERS = {"whisper": "encoder", "clap": "audio_model"}
@@ -89,12 +91,13 @@ def test_layers_are_the_librarys_hidden_states(family: str) -> None:
     clip = clip_of(family)
     given = output(family, clip)
     states = [matrix(state) for state in (*given.hidden_states[:-1], given.last_hidden_state)]
-    for layers, reduce, expected in [
+    cases: list[tuple[tuple[int, ...], str, FloatArray]] = [
         ((0,), "mean", states[0]),
         ((1, -1), "mean", (states[1] + states[-1]) / 2),
         ((-2, -1), "sum", states[-2] + states[-1]),
         ((-1, 0), "concat", np.concatenate([states[0], states[-1]], 1)),
-    ]:
+    ]
+    for layers, reduce, expected in cases:
         (found,) = encode(family, clip, layers=layers, reduce=reduce)
         assert apart(found, expected[: len(found)]) <= 1e-5
 

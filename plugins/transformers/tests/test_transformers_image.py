@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_transformers as tiny
 import torch
-import transformers as hf
+import transformers
 from PIL import Image
 from pydantic import ValidationError
 
@@ -18,6 +18,8 @@ from mercore.media import FloatArray, Frames, Video
 from mercore.testing import EncoderTests
 from mercore_transformers import TransformersImage
 from mercore_transformers._image import ImageEncoder
+
+hf: Any = transformers  # it is typed in part only
 
 FAMILIES = sorted(tiny.IMAGES)
 TOKENS = {"vit": 1, "clip": 1, "dinov2": 1, "dinov2_with_registers": 5}
@@ -136,7 +138,7 @@ def test_heads_are_left_alone(name: str, tmp_path: Path) -> None:
 
 
 def test_which_frames_to_look_at_is_an_option() -> None:
-    known = {"checkpoint": "a/b"}
+    known: dict[str, Any] = {"checkpoint": "a/b"}
     assert TransformersImage(**known).needs() == {"frames": Video()}
     assert TransformersImage(**known, count=8).needs() == {"frames": Video(count=8)}
     assert TransformersImage(**known, rate=2.0).needs() == {"frames": Video(rate=2.0)}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_transformers as tiny
 import torch
-import transformers as hf
+import transformers
 from pydantic import ValidationError
 
 from mercore.components import Inputs, Noted
@@ -18,6 +18,8 @@ from mercore.media import FloatArray, Text
 from mercore.testing import EncoderTests
 from mercore_transformers import TransformersText
 from mercore_transformers._text import PADDED, TextEncoder
+
+hf: Any = transformers  # it is typed in part only
 
 FAMILIES = sorted(tiny.TEXTS)
 SHORT, MIDDLE, LONG = "the cat sat !", "you saw a happy cat there , not on the mat ?", "happy " * 40
@@ -42,7 +44,7 @@ def encode(family: str, text: str, **options: Any) -> Any:
 def output(family: str, text: str, **cut: Any) -> Any:
     """Return what the library's own network gives for the text alone."""
     folder = tiny.folder("text", family)
-    model: Any = ENCODERS.get(family, hf.AutoModel).from_pretrained(folder).eval()  # type: ignore[attr-defined]
+    model: Any = ENCODERS.get(family, hf.AutoModel).from_pretrained(folder).eval()
     ids = hf.AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt", **cut)["input_ids"]
     return model(input_ids=ids, output_hidden_states=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_transformers as tiny
 import torch
-import transformers as hf
+import transformers
 from PIL import Image
 
 from mercore.components import Noted
@@ -16,6 +16,8 @@ from mercore.errors import RegistryError
 from mercore.media import FloatArray, Frames, Video
 from mercore.testing import EncoderTests
 from mercore_transformers import TransformersVideo
+
+hf: Any = transformers  # it is typed in part only
 
 FAMILIES = sorted(tiny.VIDEOS)
 CLASS_TOKEN = {"vivit": 1, "timesformer": 1, "videomae": 0}

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers as hf
+import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
+
+hf: Any = transformers  # it is typed in part only
 
 RATE = 16_000
 SIDE = 32
@@ -32,21 +34,25 @@ def shaken(model: Any, seed: int = 0) -> Any:
 
 # ---- audio --------------------------------------------------------------------------------------
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 2,
     "intermediate_size": 48,
 }
-WAVES = {
+WAVES: dict[str, Any] = {
     **SMALL,
     "conv_dim": (16,) * 7,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
     "vocab_size": 8,
 }
-LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
-WHISPER = {
+LARGE: dict[str, Any] = {
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+}
+WHISPER: dict[str, Any] = {
     "d_model": 32,
     "encoder_layers": 3,
     "encoder_attention_heads": 2,
@@ -63,7 +69,7 @@ WHISPER = {
     "eos_token_id": 2,
     "decoder_start_token_id": 1,
 }
-CLAP_AUDIO = {
+CLAP_AUDIO: dict[str, Any] = {
     "hidden_size": 64,
     "patch_embeds_hidden_size": 16,
     "depths": [1, 1, 1],
@@ -140,32 +146,19 @@ AUDIO: Mapping[str, Callable[[], tuple[Any, Any]]] = {
 # ---- text ---------------------------------------------------------------------------------------
 
 WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "saw",
-    "you",
-    "there",
-    ",",
-    "happy",
-    "sad",
-    "angry",
-    "surprised",
-    "not",
-    "!",
-    "?",
-    "你",
-    "好",
+    *("the", "cat", "sat", "on", "a", "mat", "and", "saw", "you", "there", ","),
+    *("happy", "sad", "angry", "surprised", "not", "!", "?", "你", "好"),
 ]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "[CLS]", "[SEP]"]
 VOCABULARY = {word: place for place, word in enumerate([*SPECIAL, *WORDS])}
-TEXT = {**SMALL, "vocab_size": len(VOCABULARY), "max_position_embeddings": 24, "pad_token_id": 0}
-DECODER = {**TEXT, "num_key_value_heads": 1, "bos_token_id": 1, "eos_token_id": 2}
-T5 = {
+TEXT: dict[str, Any] = {
+    **SMALL,
+    "vocab_size": len(VOCABULARY),
+    "max_position_embeddings": 24,
+    "pad_token_id": 0,
+}
+DECODER: dict[str, Any] = {**TEXT, "num_key_value_heads": 1, "bos_token_id": 1, "eos_token_id": 2}
+T5: dict[str, Any] = {
     "d_model": 32,
     "d_kv": 16,
     "d_ff": 48,
@@ -180,7 +173,7 @@ T5 = {
 def tokenizer(*, template: str | None = "[CLS] $A [SEP]", limit: int | None = 16) -> Any:
     """Return a tokenizer of whole words, with what it puts around each text."""
     made = Tokenizer(WordLevel(VOCABULARY, unk_token="<unk>"))
-    made.pre_tokenizer = BertPreTokenizer()  # type: ignore[no-untyped-call]
+    made.pre_tokenizer = BertPreTokenizer()
     if template:
         made.post_processor = TemplateProcessing(
             single=template, special_tokens=[(word, VOCABULARY[word]) for word in SPECIAL]
@@ -204,12 +197,17 @@ def text_model(name: str, **changes: Any) -> Any:
     return shaken(getattr(hf, name)(config(**changes)))
 
 
-_DISTIL = {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 48}
-_GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 2, "n_positions": 24}
-_ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "vocab_size": len(VOCABULARY)}
-_MODERN = {**TEXT, "local_attention": 4, "global_attn_every_n_layers": 2}
+_DISTIL: dict[str, Any] = {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 48}
+_GPT2: dict[str, Any] = {"n_embd": 32, "n_layer": 3, "n_head": 2, "n_positions": 24}
+_ENDS: dict[str, Any] = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "vocab_size": len(VOCABULARY),
+}
+_MODERN: dict[str, Any] = {**TEXT, "local_attention": 4, "global_attn_every_n_layers": 2}
 _MODERN |= {"cls_token_id": 4, "sep_token_id": 5, "bos_token_id": 1, "eos_token_id": 2}
-_DEBERTA = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+_DEBERTA: dict[str, Any] = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 
 TEXTS: Mapping[str, Callable[[], Any]] = {
     "albert": lambda: text_model("AlbertModel", **TEXT, embedding_size=16),
@@ -248,7 +246,7 @@ TEXTS: Mapping[str, Callable[[], Any]] = {
 
 # ---- pictures and clips -------------------------------------------------------------------------
 
-PICTURE = {**SMALL, "image_size": SIDE, "patch_size": 8}
+PICTURE: dict[str, Any] = {**SMALL, "image_size": SIDE, "patch_size": 8}
 _SIZE = {"height": SIDE, "width": SIDE}
 _EDGE = {"shortest_edge": SIDE}
 

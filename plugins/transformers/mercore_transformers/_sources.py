@@ -66,12 +66,15 @@ def found(
     useful: Sequence[str] = (),
 ) -> Pretrained:
     """Return what to load for `modality`; CheckpointError where transformers has no such thing."""
-    folder = locate(checkpoint, wanted=[*WANTED, *wanted], useful=[*USEFUL, *useful])
+    # A network that cannot be used is refused before its weights are fetched.
+    folder = locate(checkpoint, wanted=[CONFIG])
     if folder.is_file():
         raise CheckpointError(
             f"{folder}: is a file; give the folder that holds it and its {CONFIG} as checkpoint"
         )
-    return in_folder(folder, modality)
+    source = in_folder(folder, modality)
+    locate(checkpoint, wanted=[*WANTED, *wanted], useful=[*USEFUL, *useful])
+    return source
 
 
 def in_folder(folder: Path, modality: Modality) -> Pretrained:

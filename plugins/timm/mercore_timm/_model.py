@@ -16,11 +16,11 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from mercore.components import Inputs
-from mercore.errors import CheckpointError, RegistryError, RunError
+from mercore.errors import CheckpointError, RegistryError
 from mercore.inputs import frames_of
 from mercore.machine import cores
 from mercore.media import FloatArray
-from mercore.nn import dtype_of, moved, normalised, rows
+from mercore.nn import device_of, dtype_of, moved, normalised, rows
 from mercore_timm import TimmImage
 from mercore_timm._published import published
 
@@ -32,9 +32,7 @@ class TimmModel:
     """The function ``TimmImage.load`` returns."""
 
     def __init__(self, options: TimmImage, device: str, dtype: str) -> None:
-        kind = torch.device(device).type
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise RunError(f"timm_image: device {device!r}: torch finds no CUDA device; use cpu")
+        kind = device_of(device).type
         self._options, self._device, self._dtype = options, device, dtype_of(dtype)
         model = published(options)
         config = data_config(model, options)

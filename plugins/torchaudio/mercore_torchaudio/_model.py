@@ -15,7 +15,6 @@ from torchaudio.models import Wav2Vec2Model, wav2vec2_model, wavlm_model
 
 from mercore.checkpoints import locate
 from mercore.components import Inputs
-from mercore.errors import RunError
 from mercore.inputs import audio_of
 from mercore.media import FloatArray
 from mercore.nn import (
@@ -24,6 +23,7 @@ from mercore.nn import (
     Rule,
     built,
     chosen,
+    device_of,
     dtype_of,
     fill,
     moved,
@@ -65,8 +65,7 @@ class BundleModel:
     """The function ``TorchaudioBundle.load`` returns."""
 
     def __init__(self, options: TorchaudioBundle, device: str, dtype: str) -> None:
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-            raise RunError(f"torchaudio_bundle: device {device!r}: torch finds no CUDA device")
+        device_of(device)  # is there
         bundle = bundle_of(options.bundle)
         layers = chosen(options.layers, bundle.depth, "torchaudio_bundle")
         self._device, self._dtype = device, dtype_of(dtype)

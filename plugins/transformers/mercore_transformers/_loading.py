@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mercore.errors import CheckpointError, RunError, few, listed
-from mercore.nn import Checkpoint, dtype_of
+from mercore.errors import CheckpointError, few, listed
+from mercore.nn import Checkpoint, device_of, dtype_of
 from mercore_transformers._sources import CONFIG, Pretrained, class_of, quiet, said
 
 
@@ -23,8 +23,7 @@ def loaded(source: Pretrained, device: str, dtype: str, *, pooler: bool = False)
     left out is. Raises CheckpointError for weights that are missing, unreadable, of another shape,
     or of no use to the network though they are named as its own.
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise RunError(f"device {device!r}: torch finds no CUDA device; use cpu")
+    device_of(device)  # is there
     names = list(Checkpoint(source.folder))  # says what is wrong with a file that cannot be read
     options: dict[str, Any] = {"dtype": dtype_of(dtype), "device_map": device}
     # A tower is taken out of the whole: by itself the library would not find its weights in all.

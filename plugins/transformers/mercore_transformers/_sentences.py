@@ -13,7 +13,7 @@ from mercore.components import Inputs, Noted
 from mercore.errors import CheckpointError, RegistryError, did_you_mean
 from mercore.inputs import text_of
 from mercore.media import FloatArray
-from mercore.nn import rows
+from mercore.nn import device_of, rows
 from mercore_transformers._modules import MODULES, Recipe, recipe
 from mercore_transformers._sources import in_folder
 from mercore_transformers._text import TextModel, noted
@@ -29,6 +29,7 @@ class SentenceEncoder:
     """The function ``SentenceTransformers.load`` returns."""
 
     def __init__(self, options: SentenceTransformers, device: str, dtype: str) -> None:
+        device_of(device)  # is there
         folder = locate(options.checkpoint, wanted=(MODULES, _WEIGHTS), useful=_BESIDE)
         if folder.is_file():
             raise CheckpointError(f"{folder}: is a file; give the folder that holds {MODULES}")

@@ -49,7 +49,8 @@ def vowel(
         heard = orders * pitch  # Hz
         sound *= formant**2 / np.hypot(heard**2 - formant**2, BANDWIDTH * heard)
     voice: FloatArray = sound.sum(axis=0).astype(np.float32)
-    return np.float32(0.3) * voice / np.abs(voice).max()
+    voice *= 0.3 / np.abs(voice).max()
+    return voice
 
 
 def rows(samples: FloatArray, component: EgemapsEncoder) -> FloatArray:

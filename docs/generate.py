@@ -5,21 +5,20 @@ A test compares them with what this would write.
 
 from __future__ import annotations
 
-import ast
 import inspect
-import json
 import re
-import textwrap
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from click import Context, Group
 
-from mercore import hookspecs
+from mercore import hookspecs, testing
+from mercore.citations import cited
 from mercore.cli import main
 from mercore.components import Component, MediaComponent, Preprocessor
+from mercore.options import in_yaml, options_of, type_in_words
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
 
@@ -31,6 +30,7 @@ OURS = {"mercore", *(f"mercore-{folder.name}" for folder in (ROOT / "plugins").i
 def pages() -> dict[str, str]:
     """Return each page's content by its path below docs/reference."""
     found = {"cli": cli(), "components": components(), "hooks": hooks(), "registry": registry()}
+    found["checks"] = checks()
     found |= {f"plugins/{name}": plugin(name) for name in sorted(OURS)}
     note = "<!-- Made by docs/generate.py. -->\n\n"
     return {f"{name}.md": note + "\n".join(lines) + "\n" for name, lines in found.items()}
@@ -61,10 +61,7 @@ def _commands(context: Context, settings: Mapping[str, Any]) -> Iterator[Context
 
 def components() -> Iterator[str]:
     """Yield what each component of mercore's own distributions is, with a link to its page."""
-    yield "# Components"
-    yield ""
-    yield "What mercore and its own plugins provide."
-    yield ""
+    yield from ("# Components", "", "What mercore and its own plugins provide.", "")
     yield from ("| component | kind | is | page |", "|---|---|---|---|")
     for provided in _ours():
         page = f"[{provided.distribution}](plugins/{provided.distribution}.md)"
@@ -99,14 +96,22 @@ def _component(provided: Provided) -> Iterator[str]:
     yield from ("", f"## {component.name}", "")
     yield f"{article} {kind}{_media(component)}."
     yield from ("", *_doc(provided), "")
-    if not component.model_fields:
+    yield from _options(component)
+    if component.licence:
+        yield from ("", f"Licence of the default weights: {component.licence}.")
+    if works := cited(component):
+        yield from ("", "To cite:", "", "```bibtex", "\n\n".join(map(str, works)), "```")
+
+
+def _options(component: type[Component]) -> Iterator[str]:
+    options = options_of(component)
+    if not options:
         yield "No options."
         return
-    options, said = component.model_json_schema()["properties"], _said(component)
     yield from ("| option | type | default | is |", "|---|---|---|---|")
-    for name, option in options.items():
-        about = option.get("description") or said.get(name, "")
-        yield _row(f"`{name}`", _type(option), _default(option), about.replace("``", "`"))
+    for option in options:
+        default = option.default_in_yaml and f"`{option.default_in_yaml}`"
+        yield _row(f"`{option.name}`", option.type, default, option.about.replace("``", "`"))
 
 
 def _media(component: type[Component]) -> str:
@@ -117,53 +122,13 @@ def _media(component: type[Component]) -> str:
     return f" that reads {inputs}{output}"
 
 
-def _said(component: type[Component]) -> dict[str, str]:
-    """Return what the text below each field says of it, for fields without a description."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(component))).body
-    said = {}
-    for field, text in pairwise(ast.iter_child_nodes(tree)):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str() as about)):
-                said[name] = " ".join(about.split())
-    return said
-
-
-def _type(schema: Mapping[str, Any]) -> str:
-    """Return the type that a JSON Schema describes, in words, with its limits."""
-    if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_type(part) for part in schema["anyOf"]))
-    if "$ref" in schema:
-        return NAMES.get(schema["$ref"].rpartition("/")[2], "mapping")
-    if "patternProperties" in schema:
-        return f"name: {_type(*schema['patternProperties'].values())}"
-    words = TYPES[schema.get("type", "object")]
-    if "items" in schema:
-        words += f" of {_type(schema['items'])}"
-    limits = (f"{sign} {schema[key]}" for key, sign in LIMITS.items() if key in schema)
-    return ", ".join([words, *limits])
-
-
-def _default(schema: Mapping[str, Any]) -> str:
-    """Return the default as registry.yaml writes it."""
-    if "default" not in schema:
-        return ""
-    default = schema["default"]
-    if isinstance(default, dict):
-        # The short form of a component without options.
-        default = default.get("uses", {name: value for name, value in default.items() if value})
-    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
-
-
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def hooks() -> Iterator[str]:
     """Yield the hooks with their signatures."""
-    yield "# Hooks"
-    yield ""
+    yield from ("# Hooks", "")
     yield "The hooks of the pluggy project `mercore`; a plugin implements those it needs, marked"
     yield "with `mercore.hookimpl`. Each returns classes, never instances."
     for kind, base in KINDS.items():
@@ -174,11 +139,39 @@ def hooks() -> Iterator[str]:
         yield from (f"def {kind}s{signature}: ...", "```")
 
 
+SUITES: Mapping[str, type] = {
+    "encoders": testing.EncoderTests,
+    "preprocessors": testing.PreprocessorTests,
+    "fusions": testing.FusionTests,
+    "ensembles": testing.EnsembleTests,
+}
+
+
+def checks() -> Iterator[str]:
+    """Yield what each check of mercore.testing says of itself."""
+    yield from ("# Checks", "")
+    yield "What the suites of `mercore.testing` check, why, and how to cure a failure."
+    yield "[Testing a plugin](../testing.md) says how to use them."
+    for kinds, checks in groupby(_checks(), lambda found: found[0]):
+        whose = " and ".join(kinds) if kinds != [*SUITES] else "all components"
+        yield from ("", f"## {whose.capitalize()}")
+        for _, name, check in checks:
+            text = (inspect.getdoc(check) or "").replace("``", "`")
+            said = re.sub(r"^(Why|Cure): ", r"**\1:** ", text, flags=re.MULTILINE)
+            yield from ("", f"### {name}", "", said)
+
+
+def _checks() -> Iterator[tuple[list[str], str, object]]:
+    """Yield each check: the kinds that have it, its name, itself."""
+    for base in dict.fromkeys(base for suite in SUITES.values() for base in suite.__mro__[::-1]):
+        kinds = [kind for kind, suite in SUITES.items() if issubclass(suite, base)]
+        yield from ((kinds, name, own) for name, own in vars(base).items() if name[:5] == "test_")
+
+
 def registry() -> Iterator[str]:
     """Yield the keys of registry.yaml."""
     whole = schema()
-    yield "# Keys of registry.yaml"
-    yield ""
+    yield from ("# Keys of registry.yaml", "")
     yield "`mer schema` prints the same as a JSON Schema, for editors. Names match"
     yield "`[a-z][a-z0-9_]*`; a key that is not listed is an error."
     yield from _keys("The file", whole)
@@ -200,25 +193,15 @@ NAMES = {
     "Use": "[a component](#a-fusion-or-an-ensemble)",
     "Mining": "[mining](#mining)",
     "JsonValue": "any value",
-    "Preprocessor": "a preprocessor",
 }
-TYPES = {
-    "string": "text",
-    "integer": "whole number",
-    "number": "number",
-    "boolean": "`true` or `false`",
-    "array": "list",
-    "object": "options by name",
-    "null": "`null`",
-}
-LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
 def _keys(title: str, model: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", f"## {title}", "", "| key | type | default | is |", "|---|---|---|---|")
     for name, key in model["properties"].items():
-        default = "required" if name in model.get("required", ()) else _default(key)
-        yield _row(f"`{name}`", _type(key), default, key.get("description", ""))
+        default = f"`{in_yaml(key['default'])}`" if "default" in key else ""
+        needed = "required" if name in model.get("required", ()) else default
+        yield _row(f"`{name}`", type_in_words(key, NAMES), needed, key.get("description", ""))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A feature-extractor registry for multimodal emotion recognition.
 
-The names a plugin author needs; everything else is reached through the modules. They are imported
-when they are first used, so that `mer --help` needs neither numpy nor pydantic.
+The names a plugin author needs, and those that work in Python begins with; everything else is
+reached through the modules. They are imported when they are first used, so that `mer --help` needs
+neither numpy nor pydantic.
 """
 
 from importlib import import_module
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from mercore.hookspecs import hookimpl
     from mercore.media import Audio, Frames, Media, Text, Video, Waveform, Words
     from mercore.network import NetworkFusion
+    from mercore.opening import open
+    from mercore.predict import Prediction, Predictor
+    from mercore.project import Project
 
 __version__ = "0.1.0"
 
@@ -55,7 +59,10 @@ __all__ = [
     "Noted",
     "Part",
     "Predict",
+    "Prediction",
+    "Predictor",
     "Preprocessor",
+    "Project",
     "Range",
     "Space",
     "Text",
@@ -66,6 +73,7 @@ __all__ = [
     "Weights",
     "Words",
     "hookimpl",
+    "open",
 ]
 
 _MODULES = (
@@ -74,6 +82,9 @@ _MODULES = (
     "mercore.hookspecs",
     "mercore.media",
     "mercore.network",
+    "mercore.opening",
+    "mercore.predict",
+    "mercore.project",
 )
 
 

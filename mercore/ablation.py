@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,13 @@ from mercore.manifest import TRAIN
 from mercore.metrics import accuracy, bootstrap, waf
 from mercore.pipeline import BranchNode
 from mercore.plugins import Plugins
-from mercore.project import Project
 from mercore.results import BranchResult
 from mercore.significance import holm, paired_bootstrap
 from mercore.status import feature_results
 from mercore.training import Training
+
+if TYPE_CHECKING:
+    from mercore.project import Project
 
 Table = dict[str, Any]
 """The content of ablation.json."""

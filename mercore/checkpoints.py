@@ -41,7 +41,7 @@ def identity(checkpoint: str | Path) -> str:
 
     Raises ``CheckpointError`` for a path that does not exist.
     """
-    repository = _repository(checkpoint)
+    repository = repository_of(checkpoint)
     if repository is None:
         return f"sha256:{_digest(_existing(checkpoint))}"
     commit = repository.commit()
@@ -59,7 +59,7 @@ def locate(checkpoint: str | Path, *, wanted: Wanted, useful: Sequence[str] = ()
     A `checkpoint` that is a file is returned as it is. Raises ``CheckpointError`` that says which
     files are wanted, which are missing, and how to get them.
     """
-    repository = _repository(checkpoint)
+    repository = repository_of(checkpoint)
     if repository is not None:
         return _fetched(repository, wanted, useful)
     path = _existing(checkpoint, wanted)
@@ -71,7 +71,7 @@ def locate(checkpoint: str | Path, *, wanted: Wanted, useful: Sequence[str] = ()
     return path
 
 
-def _repository(checkpoint: str | Path) -> Repository | None:
+def repository_of(checkpoint: str | Path) -> Repository | None:
     """Return the repository that a hub id names, or None for a path."""
     found = _HUB_ID.fullmatch(checkpoint) if isinstance(checkpoint, str) else None
     if found is None or Path(found.string).exists():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -118,7 +119,9 @@ class Component(BaseModel, ABC):
     licence: ClassVar[str] = ""
     """Of the weights that it uses by default, where it uses any: an SPDX id, or words."""
     citation: ClassVar[str] = ""
-    """What to cite when it is used: BibTeX entries, with a blank line between two."""
+    """What to cite when it is used: BibTeX entries, which may be indented as a docstring is."""
+    example: ClassVar[Mapping[str, JsonValue]] = {}
+    """Options to show in an example, as registry.yaml has them, where it cannot do without some."""
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what decides the numbers beside the options, such as a hash of the checkpoint.
@@ -127,6 +130,15 @@ class Component(BaseModel, ABC):
         ``{"checkpoint": <hash>}`` makes features independent of where the checkpoint lies.
         """
         return {}
+
+    def checkpoints(self) -> Sequence[str | Path]:
+        """Return the weights that it loads: hub ids or paths; a ``Path`` lies inside a package.
+
+        So one can say whether they are here without loading anything. By default it is the option
+        `checkpoint`, where there is one. Raises CheckpointError for a package that is missing.
+        """
+        checkpoint = getattr(self, "checkpoint", None)
+        return [checkpoint] if isinstance(checkpoint, str) else []
 
 
 class MediaComponent(Component):
@@ -146,7 +158,11 @@ class MediaComponent(Component):
 
     @abstractmethod
     def load(self, device: str, dtype: str) -> Callable[[Sequence[Inputs]], Sequence[object]]:
-        """Return the function that does the work, with its weights on `device` as `dtype`."""
+        """Return the function that does the work, with its weights on `device` as `dtype`.
+
+        The function is called by one thread at a time, which may be another than loaded it; those
+        of two loads may run at once. Raises RunError for a device or a dtype that cannot be used.
+        """
 
 
 class Preprocessor(MediaComponent):

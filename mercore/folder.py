@@ -71,6 +71,11 @@ class RunFolder:
             raise RunError(f"cannot read the run folder {self.path}: {error.strerror}") from error
         return about or None
 
+    def branches(self) -> list[str]:
+        """Return the names of the complete branches, of which the registry may not know."""
+        found = (path.parent.name for path in self.path.glob("branches/*/branch.json"))
+        return sorted(filter(self.trained, found))
+
     def save_branch(
         self,
         name: str,

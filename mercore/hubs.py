@@ -49,16 +49,28 @@ class Repository(ABC):
         That is the revision itself if it is a full commit, else the commit of the local copy, else
         what the hub answers, which is asked once a process.
         """
-        if self.revision and _COMMIT.fullmatch(self.revision):
-            return self.revision
         try:
-            ref = self._folder() / "refs" / (self.revision or self.branch)
-            commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
-            if commit and self.snapshot(commit).is_dir():
-                return commit
+            commit = self._commit_here()
+            unknown = commit is None and self.snapshot(None).is_dir()
         except ImportError:
             return None
-        return None if self.snapshot(None).is_dir() else _current(self)
+        return None if unknown else commit or _current(self)
+
+    def copy(self) -> Path | None:
+        """Return the folder of the local copy, whole or not, without asking the hub; else None."""
+        try:
+            folder = self.snapshot(self._commit_here())
+        except ImportError:
+            return None
+        return folder if folder.is_dir() else None
+
+    def _commit_here(self) -> str | None:
+        """Return the commit that the revision means, as far as it can be told without asking."""
+        if self.revision and _COMMIT.fullmatch(self.revision):
+            return self.revision
+        ref = self._folder() / "refs" / (self.revision or self.branch)
+        commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
+        return commit if commit and self.snapshot(commit).is_dir() else None
 
     def snapshot(self, commit: str | None) -> Path:
         """Return the folder of the files at `commit`, or of a copy whose commit is not known."""

@@ -20,6 +20,7 @@ class Imported(Encoder):
     """
 
     name: ClassVar[str] = "imported"
+    example: ClassVar = {"source": "hubert", "digest": "0123456789abcdef", "width": 1024}
     inputs: ClassVar = {"id": Words()}
     source: str = Field(
         pattern=r"^[^/.\x00][^/\x00]*$", description="What the program that computed it calls it."

@@ -29,6 +29,7 @@ __all__ = [
     "Manifest",
     "Sample",
     "is_text_file",
+    "split_name",
 ]
 
 UNLABELLED = "unlabelled"
@@ -144,6 +145,14 @@ class Manifest:
 def is_text_file(text: str) -> bool:
     """Return whether the ``text`` column names a file rather than holding the words."""
     return text.endswith(".txt") and "\n" not in text
+
+
+def split_name(given: str) -> str:
+    """Return the split that others call `given`: ``test_val`` for ``val``, which many sets have."""
+    name = re.sub(r"\W", "_", given.strip()).lower()
+    if name in ("training", "unlabeled"):
+        return TRAIN if name == "training" else UNLABELLED
+    return name if name in (TRAIN, UNLABELLED) or _TEST.fullmatch(name) else f"test_{name}"
 
 
 def _report(path: Path, mistakes: list[str]) -> str:

@@ -15,10 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mercore.components import IntArray, Votes
+from mercore.errors import ManifestError, RegistryError, did_you_mean
+from mercore.manifest import Manifest
 from mercore.media import FloatArray
 from mercore.registry import Mining
 
 Mask = NDArray[np.bool_]
+
+
+def check_minable(mining: Mining | None, manifest: Manifest) -> None:
+    """Raise a MercoreError when the registry declares no mining, or of no sample there is."""
+    if mining is None:
+        raise RegistryError(
+            "the registry declares no mining; add 'mining: {split: unlabelled, rounds: 4}'"
+        )
+    if mining.split not in manifest.splits:
+        hint = did_you_mean(mining.split, manifest.splits)
+        raise ManifestError(
+            f"{manifest.path}: no sample is in the split {mining.split!r} that is to be "
+            f"mined{hint}; has {', '.join(manifest.splits)}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +53,11 @@ class PseudoLabels:
         """Return no label for any of so many samples."""
         nothing = np.full(samples, -1, np.int64)
         return cls(nothing, nothing, np.zeros(samples, np.int64))
+
+    @property
+    def last(self) -> int:
+        """The round that accepted the newest; 0 where nothing was accepted."""
+        return int(self.rounds.max())
 
     def share(self, learner: int) -> IntArray:
         """Return ``(samples,)``: the labels that one branch is trained on, -1 elsewhere."""
@@ -63,7 +84,7 @@ def mine(
         accepted = _most_confident(accepted, labels, confidence, ids, options.cap)
     if not accepted.any():
         return None
-    number = int(before.rounds.max()) + 1
+    number = before.last + 1
     learners = divide(accepted, labels, ids, votes.names, np.random.default_rng([seed, number]))
     return PseudoLabels(
         np.where(accepted, labels, before.labels),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -23,6 +24,7 @@ KINDS: Mapping[str, type[Component]] = {
     "fusion": Fusion,
     "ensemble": Ensemble,
 }
+HOOKS = tuple(f"{kind}s" for kind in KINDS)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 C = TypeVar("C", bound=Component)
@@ -51,6 +53,8 @@ class Broken:
     plugin: str
     distribution: str
     reason: str
+    frame: str = ""
+    """The last place of the traceback, as ``file:line in function``; empty where there is none."""
 
     def __str__(self) -> str:
         return f"plugin {self.plugin!r} of {self.distribution} was set aside: {self.reason}"
@@ -85,15 +89,14 @@ class Plugins:
                 )
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            self.broken.append(Broken(entry_point.name, origin[0], reason))
+            self.broken.append(Broken(entry_point.name, origin[0], reason, _frame(error)))
 
     def _register(self, module: ModuleType, name: str) -> None:
+        for function in dir(module):
+            if function not in HOOKS and self._manager.parse_hookimpl_opts(module, function):
+                hint = did_you_mean(function, HOOKS) or f"; expected one of {', '.join(HOOKS)}"
+                raise PluginError(f"unknown hook {function!r}{hint}")
         self._manager.register(module, name=name)
-        try:
-            self._manager.check_pending()
-        except pluggy.PluginValidationError:
-            self._manager.unregister(name=name)
-            raise
 
     def _offered(self, plugin: str) -> Iterator[Provided]:
         for kind, base in KINDS.items():
@@ -164,6 +167,14 @@ def _unfit(given: Mapping[str, Any]) -> str:
     return "" if isinstance(given.get("with") or {}, Mapping) else "with: expected a mapping"
 
 
+def _frame(error: Exception) -> str:
+    """Return where in the plugin's own code the error was raised, or ``""``."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if any(part in last.filename for part in (__file__, "importlib", *pluggy.__path__)):
+        return ""  # a check of mercore or pluggy, or the import machinery
+    return f"{last.filename}:{last.lineno} in {last.name}"
+
+
 def _check_class(component: object, kind: str, base: type[Component]) -> None:
     if not (isinstance(component, type) and issubclass(component, base)):
         raise PluginError(f"hook {kind}s returned {component!r}, expected {base.__name__} classes")
@@ -201,17 +212,17 @@ def _options(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     names = [part for part in path if part in model.model_fields]
     if not names:
         return list(model.model_fields)
-    below = list(_models(model.model_fields[str(names[0])].annotation))
+    below = list(models_in(model.model_fields[str(names[0])].annotation))
     rest = path[path.index(names[0]) + 1 :]
     return [option for nested in below for option in _options(nested, rest)]
 
 
-def _models(annotation: object) -> Iterator[type[BaseModel]]:
+def models_in(annotation: object) -> Iterator[type[BaseModel]]:
     """Yield the models in an annotation, such as ``tuple[Band, ...] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from models_in(part)
 
 
 def _option_mistakes(uses: str, component: type[Component], error: ValidationError) -> str:

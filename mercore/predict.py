@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import mimetypes
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mercore import branches
 from mercore.branches import Fold
+from mercore.clips import samples_of
 from mercore.components import Decision, Votes
 from mercore.dataset import Dataset, feature_entries, lacking, read_dataset
 from mercore.errors import InputError, RunError
 from mercore.extract import extract
 from mercore.folder import RunFolder
 from mercore.machine import Machine, limited
-from mercore.manifest import MANIFESTS, UNLABELLED, Manifest, Sample
+from mercore.manifest import Manifest, Sample
 from mercore.media import FloatArray
 from mercore.pipeline import BranchNode, Pipeline
 from mercore.plugins import Plugins
@@ -29,7 +29,7 @@ from mercore.resolve import resolve
 from mercore.search import with_found
 from mercore.store import Entry, Store
 from mercore.voting import decide
-from mercore.watch import Silent, Watch
+from mercore.watch import Silent, Watch, showing
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class Predictor:
     ::
 
         predictor = Predictor.open("runs/default")
-        with TemporaryDirectory() as folder:
-            predictions = predictor.predict(samples_of(["clip.mp4"]), Store(folder))
+        for prediction in predictor.predict_files(["clip1.mp4", "clip2.mp4"]):
+            print(prediction.id, prediction.label, prediction.probabilities)
     """
 
     pipeline: Pipeline
@@ -113,6 +113,26 @@ class Predictor:
         trained = [_read_branch(pipeline, branch, folder) for branch in pipeline.branches.values()]
         before = _trained_votes(pipeline, trained, first, folder)
         return cls(pipeline, trained, machine or Machine(), watch or Silent(), before)
+
+    def predict_files(
+        self,
+        files: str | Path | Iterable[str | Path],
+        *,
+        store: str | Path | None = None,
+        endpoint: str | None = None,
+    ) -> list[Prediction]:
+        """Return one prediction a clip, in the order of the files.
+
+        Files with one stem are one clip; a manifest gives its rows: see ``mercore.clips``. Their
+        features are kept in `store`; without one they are computed again the next time.
+        """
+        given = [files] if isinstance(files, str | Path) else files
+        samples = samples_of(given, self.pipeline.classes, bare=self.pipeline.bare)
+        if not samples:
+            raise InputError("no files to predict; expected one or more")
+        with TemporaryDirectory() as folder, showing(self.watch) as watch:
+            place = Store(store or folder, endpoint=endpoint)
+            return replace(self, watch=watch).predict(samples, place)
 
     def predict(self, samples: Sequence[Sample], store: Store) -> list[Prediction]:
         """Return one prediction a sample, in order; their features are kept in `store`."""
@@ -224,46 +244,3 @@ def _read_branch(pipeline: Pipeline, branch: BranchNode, folder: RunFolder) -> T
             "install what it was trained with, or train again"
         )
     return TrainedBranch(branch, folder.folds(branch.name, len(about["fold_waf"])), about["waf"])
-
-
-def samples_of(files: Iterable[str], classes: Sequence[str], *, bare: bool = False) -> list[Sample]:
-    """Return the samples that the files are, each once.
-
-    Files with one stem in one folder are one sample: ``clip.mp4`` with ``clip.txt``, its words. A
-    manifest (.csv, .jsonl) gives its rows, which need no medium where they may be `bare`. Raises
-    InputError for a file that is not there, and where two files give the same of a sample, or two
-    samples have one id.
-    """
-    media: dict[Path, dict[str, str]] = {}
-    names: dict[Path, str] = {}
-    samples: list[Sample] = []
-    for file in files:
-        path = Path(file)
-        if not path.is_file():
-            raise InputError(f"{file}: {'is a folder' if path.is_dir() else 'no such file'}")
-        if path.suffix in MANIFESTS:
-            samples += Manifest.read(path, classes, bare=bare).samples
-            continue
-        stem, kind = path.absolute().with_suffix(""), _kind(path)
-        names.setdefault(stem, file)
-        other = media.setdefault(stem, {}).setdefault(kind, str(path.absolute()))
-        if other != str(path.absolute()):
-            raise InputError(f"{file}: {other} is the {kind} of the same clip; keep one of them")
-    samples += [Sample(names[stem], UNLABELLED, None, given) for stem, given in media.items()]
-    _check_once(samples)
-    return samples
-
-
-def _check_once(samples: Sequence[Sample]) -> None:
-    counts = Counter(sample.id for sample in samples)
-    twice = [identifier for identifier, count in counts.items() if count > 1]
-    if twice:
-        raise InputError(f"{twice[0]}: given twice; each clip needs an id of its own")
-
-
-def _kind(path: Path) -> str:
-    """Return the column of the manifest that the file belongs to."""
-    if path.suffix == ".txt":
-        return "text"
-    guessed, _ = mimetypes.guess_type(path.name)
-    return "audio" if (guessed or "").startswith("audio/") else "video"

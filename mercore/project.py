@@ -12,29 +12,37 @@ import numpy as np
 
 from mercore import branches
 from mercore.components import Decision, IntArray
-from mercore.dataset import feature_entries, label_indices, lacking, trainable
-from mercore.errors import ManifestError, RegistryError, did_you_mean
+from mercore.dataset import feature_entries, lacking, trainable
+from mercore.derived import SampleStreams
+from mercore.errors import RegistryError
+from mercore.features import SampleFeatures
 from mercore.folder import RunFolder
 from mercore.machine import Machine
 from mercore.manifest import Manifest
+from mercore.mining import check_minable
 from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins
 from mercore.registry import Registry
 from mercore.resolve import resolve
 from mercore.results import BranchResult, Round, votes
 from mercore.search import with_found
+from mercore.selection import Selection
 from mercore.store import Store
 from mercore.training import Training
 from mercore.voting import decide
-from mercore.watch import Silent, Watch
+from mercore.watch import Silent, Watch, showing
 
 if TYPE_CHECKING:
     from mercore.extraction import Outcome
+    from mercore.predict import Prediction
+    from mercore.results import FeatureResult
+    from mercore.running import Run
+    from mercore.summary import Report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Project:
-    """One experiment on one set of samples."""
+    """One experiment on one set of samples; ``mercore.open`` opens it."""
 
     pipeline: Pipeline
     manifest: Manifest
@@ -60,14 +68,22 @@ class Project:
         pipeline = with_found(resolve(Registry.read(registry), Plugins()), folder)
         samples = Manifest.read(manifest, pipeline.classes, bare=pipeline.bare)
         pipeline.check_media(samples)
-        return cls(
-            pipeline,
-            samples,
-            Store(store, create=create, endpoint=endpoint),
-            folder,
-            machine or Machine(),
-            watch or Silent(),
-        )
+        place = Store(store, create=create, endpoint=endpoint)
+        return cls(pipeline, samples, place, folder, machine or Machine(), watch or Silent())
+
+    def __repr__(self) -> str:
+        features, branches = list(self.features), list(self.pipeline.branches)
+        registry, out = str(self.pipeline.registry.document.path), str(self.folder.path)
+        about = f"samples={len(self.ids)}, features={features}, branches={branches}, out={out!r}"
+        return f"{type(self).__name__}({registry!r}, {about})"
+
+    def _repr_html_(self) -> str:
+        return self.features._repr_html_()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels in their order."""
+        return self.pipeline.classes
 
     @property
     def ids(self) -> Sequence[str]:
@@ -77,7 +93,22 @@ class Project:
     @cached_property
     def labels(self) -> IntArray:
         """``(samples,)`` class indices, -1 where unlabelled."""
-        return label_indices(self.manifest.samples, self.pipeline.classes)
+        return self.samples.labels
+
+    @cached_property
+    def samples(self) -> Selection:
+        """All samples of the manifest."""
+        return Selection(self.manifest.samples, self.pipeline.classes)
+
+    @property
+    def features(self) -> SampleFeatures:
+        """What the store holds of the features now: ``features["hubert"].matrix()``."""
+        return SampleFeatures(self.pipeline, self.store, self.samples)
+
+    @property
+    def streams(self) -> SampleStreams:
+        """What the store holds of the derived streams now: ``streams["transcript"].texts()``."""
+        return SampleStreams(self.pipeline, self.store, self.samples)
 
     @property
     def training_labels(self) -> IntArray:
@@ -95,15 +126,22 @@ class Project:
         """Bring the store up to date; see ``mercore.extract.extract``."""
         from mercore.extract import extract
 
-        return extract(
-            self.pipeline,
-            self.manifest,
-            self.store,
-            self.machine,
-            names=names,
-            retry_failed=retry_failed,
-            watch=self.watch,
-        )
+        with showing(self.watch) as watch:
+            return extract(
+                self.pipeline,
+                self.manifest,
+                self.store,
+                self.machine,
+                names=[names] if isinstance(names, str) else names,
+                retry_failed=retry_failed,
+                watch=watch,
+            )
+
+    def status(self) -> list[FeatureResult]:
+        """Return what the store holds of each stream and feature: how many, what failed, why."""
+        from mercore.status import feature_results
+
+        return feature_results(self.pipeline, self.manifest, self.store)
 
     def check_trainable(self) -> None:
         """Raise a MercoreError when the branches could not be trained once all is extracted."""
@@ -120,14 +158,16 @@ class Project:
         """
         self.check_trainable()
         declared = resolve(self.pipeline.registry, Plugins())
-        Training(replace(self, pipeline=declared)).search(draws)
+        with showing(self.watch) as watch:
+            Training(replace(self, pipeline=declared, watch=watch)).search(draws)
         return replace(self, pipeline=with_found(declared, self.folder))
 
     def train(self) -> list[str]:
         """Train the branches that are not up to date; return their names."""
         self.check_trainable()
         self._save_registry()
-        return Training(self).first()
+        with showing(self.watch) as watch:
+            return Training(replace(self, watch=watch)).first()
 
     def first_results(self) -> list[BranchResult]:
         """Return what the branches predict without pseudo-labels; RunError for a stale one."""
@@ -135,17 +175,7 @@ class Project:
 
     def check_minable(self) -> None:
         """Raise a MercoreError when the registry declares no mining, or of no sample there is."""
-        mining = self.pipeline.registry.content.mining
-        if mining is None:
-            raise RegistryError(
-                "the registry declares no mining; add 'mining: {split: unlabelled, rounds: 4}'"
-            )
-        if mining.split not in self.manifest.splits:
-            hint = did_you_mean(mining.split, self.manifest.splits)
-            raise ManifestError(
-                f"{self.manifest.path}: no sample is in the split {mining.split!r} that is to be "
-                f"mined{hint}; has {', '.join(self.manifest.splits)}"
-            )
+        check_minable(self.pipeline.registry.content.mining, self.manifest)
 
     def mine(self) -> list[Round]:
         """Return the rounds of data mining, trained where they are not up to date.
@@ -155,9 +185,10 @@ class Project:
         """
         self.check_trainable()
         self._save_registry()
-        training = Training(self)
-        training.first()
-        rounds = list(training.rounds(train=True))
+        with showing(self.watch) as watch:
+            training = Training(replace(self, watch=watch))
+            training.first()
+            rounds = list(training.rounds(train=True))
         self.folder.save_mined(self.ids, self.pipeline.classes, rounds)
         return rounds
 
@@ -187,6 +218,30 @@ class Project:
             self.manifest.samples, self.pipeline.classes, decision, ballots, self.missing()
         )
         return decision
+
+    def run(self, *, retry_failed: bool = False) -> Run:
+        """Extract, train, mine where the registry says so, vote, report: ``mer run``."""
+        from mercore.running import run
+
+        return run(self, retry_failed=retry_failed)
+
+    def report(self) -> Report:
+        """Write report.html and report.json of what is trained; return content and page."""
+        from mercore.summary import write_report
+
+        return write_report(self)
+
+    def predict(
+        self, files: str | Path | Iterable[str | Path], *, store: str | Path | None = None
+    ) -> list[Prediction]:
+        """Return one prediction a new clip, by the branches that are trained in `out`.
+
+        See ``mercore.predict.Predictor.predict_files``, which needs neither registry nor manifest.
+        """
+        from mercore.predict import Predictor
+
+        predictor = Predictor.open(self.folder.path, self.machine, self.watch)
+        return predictor.predict_files(files, store=store)
 
     def _save_registry(self) -> None:
         """Keep the experiment with its results, which `mer predict` applies."""

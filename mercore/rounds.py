@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import JsonValue
 
 from mercore.components import IntArray
 from mercore.metrics import waf
-from mercore.project import Project
 from mercore.results import Round, votes
 from mercore.voting import decide
+
+if TYPE_CHECKING:
+    from mercore.project import Project
 
 
 def mined(project: Project, rounds: Sequence[Round]) -> list[dict[str, JsonValue]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
@@ -12,18 +13,28 @@ from pydantic import JsonValue
 from mercore.ablation import FILE, Table, current
 from mercore.errors import did_you_mean, few
 from mercore.packages import versions
-from mercore.project import Project
 from mercore.report import build, render
 from mercore.results import ManifestResult, Result, Round
 from mercore.rounds import mined
 from mercore.status import feature_results
 
+if TYPE_CHECKING:
+    from mercore.project import Project
 
-def write_report(project: Project) -> tuple[dict[str, JsonValue], Path]:
+
+class Report(NamedTuple):
+    """What is in report.json, and where the page is that shows it."""
+
+    content: dict[str, JsonValue]
+    page: Path
+    """report.html; report.json lies beside it."""
+
+
+def write_report(project: Project) -> Report:
     """Return the content of report.json and the path of report.html; write both."""
     report = build(summarise(project))
     project.folder.save_json("report.json", report)
-    return report, project.folder.save("report.html", render(report))
+    return Report(report, project.folder.save("report.html", render(report)))
 
 
 def summarise(project: Project) -> Result:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,31 @@ class Table:
             raise ManifestError(
                 f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8"
             ) from error
+
+
+def read_csv(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Yield the rows of a csv file without space around values; ManifestError where it is none."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        for column in needed:
+            if column not in header:
+                hint = did_you_mean(column, header)
+                raise ManifestError(f"{path}: no column {column!r} in {header}{hint}")
+        for row in filter(None, reader):
+            if len(row) > len(header):
+                where = f"{path.name}:{reader.line_num}"
+                raise ManifestError(f"{where}: more fields than columns; quote text with commas")
+            row += [""] * (len(header) - len(row))
+            yield {name: value.strip() for name, value in zip(header, row, strict=True)}
+    except csv.Error as error:
+        raise ManifestError(f"{path.name}:{reader.line_num}: {error}") from error
 
 
 def _is_json(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,23 +46,10 @@ class Target:
         stored = [collection.entries() for collection in self._collections.values()]
         streams = list(upstream)
 
-        def done(sample: Sample) -> bool:
-            entries = [entries.get(sample.id) for entries in stored]
-            return all(
-                entry is not None
-                and not (entry.failed is not None and again(entry, sample))
-                and sources.unchanged(entry.source, sample, self._node.roots)
-                for entry in entries
-            )
+        def there(sample: Sample) -> bool:
+            return all(stream.has(sample) for stream in streams)
 
-        def again(entry: Entry, sample: Sample) -> bool:
-            """Return whether to try a failed sample: asked for, or what it reads is there now."""
-            if entry.record.get("absent"):
-                return False
-            there = all(stream.has(sample) for stream in streams)
-            return retry_failed or (bool(entry.record.get("upstream")) and there)
-
-        return [sample for sample in samples if not done(sample)]
+        return pending(self._node, stored, samples, there, sources, retry_failed)
 
     def failed(self, samples: Sequence[Sample]) -> dict[str, str]:
         """Return sample id to reason for the samples that failed."""
@@ -166,6 +153,37 @@ class Target:
     def _who(self) -> str:
         kind = "preprocessor" if self._node.kind == "stream" else "encoder"
         return f"{kind} {self._node.component.name!r}"
+
+
+def pending(
+    node: Node,
+    stored: Sequence[Mapping[str, Entry]],
+    samples: Sequence[Sample],
+    there: Callable[[Sample], bool],
+    sources: Sources,
+    retry_failed: bool = False,
+) -> list[Sample]:
+    """Return the samples that are missing, whose files changed, or that are to be retried.
+
+    `stored` is what each collection of the node knows; `there` says whether a sample has all the
+    streams that the node reads: one that failed because it had not is then tried again.
+    """
+
+    def done(sample: Sample) -> bool:
+        entries = [entries.get(sample.id) for entries in stored]
+        return all(
+            entry is not None
+            and not (entry.failed is not None and again(entry, sample))
+            and sources.unchanged(entry.source, sample, node.roots)
+            for entry in entries
+        )
+
+    def again(entry: Entry, sample: Sample) -> bool:
+        if entry.record.get("absent"):
+            return False
+        return retry_failed or (bool(entry.record.get("upstream")) and there(sample))
+
+    return [sample for sample in samples if not done(sample)]
 
 
 def header(node: Node, pipeline: Pipeline) -> dict[str, JsonValue]:

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from mercore import branches
 from mercore.components import IntArray, Weights
-from mercore.dataset import Dataset, feature_entries, read_dataset
+from mercore.dataset import Dataset, feature_entries, lacking, read_dataset
 from mercore.errors import RunError
 from mercore.fingerprints import branch_keys, describe, mined_keys
 from mercore.folder import RunFolder
@@ -27,6 +27,7 @@ from mercore.packages import versions
 from mercore.pipeline import BranchNode
 from mercore.results import BranchResult, Round, votes
 from mercore.search import Search, Trial, declared, known, save_trials, varied
+from mercore.store import Entry
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -39,28 +40,38 @@ class Training:
     """The branches of one project, as the registry, the manifest and the store are now."""
 
     project: Project
+    expected: Mapping[str, Mapping[str, Entry]] | None = None
+    """What the store will hold of each feature, where that is not what it holds now."""
 
     def first(self) -> list[str]:
         """Train the branches without pseudo-labels that are not up to date; return their names."""
-        return self._train_all(self.project.folder, self._keys, None)
+        return self._train_all(self.project.folder, self.keys, None)
 
     def rounds(self, *, train: bool) -> Iterator[Round]:
         """Yield the branches without pseudo-labels, then those of each round of data mining.
 
         Without `train` a round that is not up to date raises RunError.
         """
+        keys = self.keys
         yield (last := Round(PseudoLabels.none(len(self.project.ids)), self._first_results()))
-        options, keys = self.project.pipeline.registry.content.mining, self._keys
-        for number in range(1, 1 + (options.rounds if options else 0)):
-            pseudo = self._mined(last)
-            if options is None or pseudo is None:
-                return
-            folder = self.project.folder.round(number)
-            before = self._keys if options.warm is None else keys
-            keys = mined_keys(before, pseudo, self.project.ids, options.warm)
+        while following := self.following(last, keys):
+            pseudo, keys = following
+            folder = self.project.folder.round(pseudo.last)
             if train:
                 self._train_all(folder, keys, pseudo)
-            yield (last := Round(pseudo, self._results(folder, keys, "mine")))
+            yield (last := Round(pseudo, self.results(folder, keys, "mine")))
+
+    def following(self, last: Round, keys: Keys) -> tuple[PseudoLabels, Keys] | None:
+        """Return what a further round of mining is trained on, and its keys; None for no round.
+
+        `keys` are those of the round before.
+        """
+        options, number = self.project.pipeline.registry.content.mining, last.pseudo.last + 1
+        pseudo = self._mined(last) if options and number <= options.rounds else None
+        if options is None or pseudo is None:
+            return None
+        before = self.keys if options.warm is None else keys
+        return pseudo, mined_keys(before, pseudo, self.project.ids, options.warm)
 
     def search(self, draws: int) -> None:
         """Search the options of every branch; write what was tried, and the best, as it goes on.
@@ -73,7 +84,7 @@ class Training:
                 task = Search(branch, draws, project.pipeline.registry.content.seed)
                 project.watch.start(f"search {name}", task.trials)
                 entry: dict[str, JsonValue] = {
-                    "declared": declared(branch), "key": self._keys[name], "draws": draws
+                    "declared": declared(branch), "key": self.keys[name], "draws": draws
                 }  # fmt: skip
                 tried: list[Trial] = []
                 for trial in task.run(self._score, known(project.folder, name, entry)):
@@ -93,14 +104,17 @@ class Training:
         return cache(lambda frames: (self._data(frames).part(inside), self._folds[inside]))
 
     @cached_property
-    def _keys(self) -> Keys:
+    def keys(self) -> Keys:
         """A hash of all that decides each branch."""
-        project = self.project
-        features = feature_entries(project.pipeline, project.store)
-        return branch_keys(project.pipeline, project.manifest, features)
+        return branch_keys(self.project.pipeline, self.project.manifest, self._entries)
+
+    @cached_property
+    def _entries(self) -> Mapping[str, Mapping[str, Entry]]:
+        """What the store knows of each sample, for each feature of the branches."""
+        return self.expected or feature_entries(self.project.pipeline, self.project.store)
 
     def _first_results(self) -> list[BranchResult]:
-        return self._results(self.project.folder, self._keys, "train")
+        return self.results(self.project.folder, self.keys, "train")
 
     def _mined(self, last: Round) -> PseudoLabels | None:
         content = self.project.pipeline.registry.content
@@ -115,8 +129,11 @@ class Training:
         """``(samples,)``: those of the split to mine that have every feature."""
         mining = self.project.pipeline.registry.content.mining
         split = mining.split if mining else None
-        lacking = zip(self.project.manifest.samples, self.project.missing(), strict=True)
-        whole = [sample.split == split and not missing for sample, missing in lacking]
+        samples = self.project.manifest.samples
+        whole = [
+            sample.split == split and not missing
+            for sample, missing in zip(samples, lacking(samples, self._entries), strict=True)
+        ]
         return np.array(whole, np.bool_)
 
     def _train_all(self, folder: RunFolder, keys: Keys, pseudo: PseudoLabels | None) -> list[str]:
@@ -171,7 +188,7 @@ class Training:
         content = self.project.pipeline.registry.content
         if content.mining is None or content.mining.warm is None:
             return None
-        before = self.project.folder.round(int(pseudo.rounds.max()) - 1)
+        before = self.project.folder.round(pseudo.last - 1)
         return [fold.weights for fold in before.folds(branch.name, content.folds)]
 
     def _train(
@@ -214,7 +231,7 @@ class Training:
             start=start,
         )
 
-    def _results(self, folder: RunFolder, keys: Keys, command: str) -> list[BranchResult]:
+    def results(self, folder: RunFolder, keys: Keys, command: str) -> list[BranchResult]:
         """Return what the branches of one round predicted; raises RunError for a stale one."""
         return [
             self._result(folder, branch, keys[name], command)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from mercore.citations import MERBENCH, REFERENCE, SCIKIT_LEARN
 from mercore.components import Decision, Ensemble, IntArray, Votes
 from mercore.errors import PluginError, RunError
 from mercore.hookspecs import hookimpl
@@ -40,6 +41,7 @@ class RankMode(Ensemble):
     """
 
     name: ClassVar[str] = "rank_mode"
+    citation: ClassVar[str] = REFERENCE
 
     def decide(self, votes: Votes) -> Decision:
         """Return the mode of the labels among the best branches that have a unique one."""
@@ -76,6 +78,7 @@ class MeanLogit(Ensemble):
     """
 
     name: ClassVar[str] = "mean_logit"
+    citation: ClassVar[str] = MERBENCH
 
     def decide(self, votes: Votes) -> Decision:
         """Return the class of the highest mean; the first class wins an exact tie."""
@@ -95,6 +98,21 @@ class Stacking(Ensemble):
     """
 
     name: ClassVar[str] = "stacking"
+    citation: ClassVar[str] = (
+        SCIKIT_LEARN
+        + """
+        @article{wolpert1992stacked,
+          author = {Wolpert, David H.},
+          title = {Stacked Generalization},
+          journal = {Neural Networks},
+          volume = {5},
+          number = {2},
+          pages = {241--259},
+          year = {1992},
+          doi = {10.1016/S0893-6080(05)80023-1},
+        }
+    """
+    )
     learns: ClassVar[bool] = True
 
     c: float = Field(default=1.0, gt=0, description="Inverse of the L2 penalty.")

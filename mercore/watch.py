@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 
@@ -23,3 +25,19 @@ class Silent:
 
     def advance(self, name: str, done: int, failed: int) -> None:
         """Do nothing."""
+
+
+class Terminal(Silent):
+    """Asks for progress bars on stderr while a piece of work lasts, and for nothing between."""
+
+
+@contextmanager
+def showing(watch: Watch) -> Iterator[Watch]:
+    """Give the Watch for one piece of work: bars in place of ``Terminal``, any other as it is."""
+    if not isinstance(watch, Terminal):
+        yield watch
+        return
+    from mercore.progress import Bars  # rich takes a while to import
+
+    with Bars() as bars:
+        yield bars

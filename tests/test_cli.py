@@ -153,8 +153,8 @@ def test_a_table_that_is_read_by_a_program_has_each_row_in_one_line() -> None:
     lines = mer("plugins").stdout.splitlines()
     rows = mer_json("plugins")["components"]
     for row, line in zip(rows, lines[1:], strict=False):
-        assert line.split()[:2] == [row["kind"], row["name"]]
-        assert line.rstrip().endswith(row["about"])
+        assert line.split()[:2] == [row["name"], row["kind"]]
+        assert line.rstrip().endswith(row["weights"])
     assert max(map(len, lines)) > 80
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -17,7 +18,7 @@ from mercore.decode import (
     sample_times,
 )
 from mercore.errors import InputError
-from mercore.media import Audio, Frames, Text, Video, Words
+from mercore.media import Audio, Frames, Media, Spec, Text, Video, Waveform, Words
 
 RED, GREEN, BLUE = (200, 20, 20), (20, 180, 20), (20, 20, 200)
 
@@ -161,3 +162,23 @@ def test_audio_that_is_cut_short_is_refused(tmp_path: Path, container: str) -> N
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(InputError, match="cut short"):
         read_audio(str(cut), 16_000)
+
+
+def test_files_decoded_side_by_side_give_what_each_gives_alone(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.mp4" for number in range(4)]
+    for number, file in enumerate(files):
+        write_mp4(file, [(60 * number, 255, 0)] * 5, tone=200.0 * (number + 1))
+    specs: list[Spec] = [Audio(rate=16_000), Video(count=3)]
+    tasks = [(str(file), spec) for file in files for spec in specs] * 3
+    alone = [decode(*task) for task in tasks]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda task: decode(*task), tasks))
+    assert list(map(content, together)) == list(map(content, alone))
+    assert len(set(map(content, alone))) == len(files) * len(specs)
+
+
+def content(media: Media) -> bytes:
+    if isinstance(media, Waveform):
+        return media.samples.tobytes()
+    assert isinstance(media, Frames)
+    return media.pixels.tobytes() + media.times.tobytes()

@@ -49,11 +49,33 @@ fusion: centroid
 branches: {s: speech, sf: speech + face}
 folds: 2
 """,
+    "changing.md": """\
+classes: [angry, happy]
+streams:
+  denoised: {uses: halve, inputs: {audio: audio}}
+features:
+  speech: {uses: loudness, inputs: {audio: denoised}}
+  face: {uses: brightness, inputs: {video: video}}
+fusion: centroid
+branches: {atv: speech + face}
+folds: 2
+""",
+    "python.md": """\
+classes: [angry, happy]
+streams:
+  denoised: {uses: halve, inputs: {audio: audio}}
+features:
+  speech: {uses: loudness, inputs: {audio: denoised}}
+  face: {uses: brightness, inputs: {video: video}}
+fusion: centroid
+branches: {s: speech, sf: speech + face}
+folds: 2
+""",
 }
 """The registry of a page that needs another."""
 GIVEN = {"testing.md": {"Mine": Letters}}
 """What a page takes as known: the reader's own encoder."""
-ELSEWHERE = {"mertools.md"}
+ELSEWHERE = {"mertools.md", "new-data.md"}
 """Pages that begin in a folder without a registry and a manifest."""
 BEFORE = {"testing.md": "writing-a-plugin.md"}
 """The page whose plugin a page is about."""

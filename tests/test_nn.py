@@ -20,6 +20,7 @@ from mercore.nn import (
     HiddenStates,
     OnnxModel,
     chosen,
+    device_of,
     dtype_of,
     moved,
     normalised,
@@ -141,6 +142,18 @@ def test_a_type_that_is_none_is_refused() -> None:
     assert dtype_of("bfloat16") is torch.bfloat16
     with pytest.raises(RunError, match="dtype 'int8' is not one; expected 'float32', 'bfloat16'"):
         dtype_of("int8")
+
+
+@pytest.mark.parametrize("name", ["abacus", "cuda:", "cuda:x", "CPU", "auto", ""])
+def test_what_is_no_device_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(RunError, match=f"device '{name}' is not one; expected 'cpu', 'cuda' or"):
+        device_of(name)
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    assert device_of("cpu") == torch.device("cpu")
+    with pytest.raises(RunError, match=r"device 'cuda:99': torch finds (no CUDA device|\d+)"):
+        device_of("cuda:99")
 
 
 def test_arrays_go_there_and_back() -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import Distribution, EntryPoint, PathDistribution
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
+from plugin_files import install
 
 import mercore_toys
 from mercore.components import Encoder, Ensemble, Preprocessor
@@ -14,19 +15,6 @@ from mercore.fingerprints import describe, fingerprint
 from mercore.plugins import Plugins
 
 TOYS = EntryPoint("mercore_toys", "mercore_toys", "mercore")
-
-
-def install(folder: Path, name: str, code: str) -> EntryPoint:
-    """Write a plugin with its dist-info; return its entry point."""
-    module = name.replace("-", "_")
-    (folder / f"{module}.py").write_text(code)
-    info = folder / f"{module}-1.2.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(f"[mercore]\n{module} = {module}\n")
-    distribution: Distribution = PathDistribution(info)
-    (found,) = distribution.entry_points
-    return found
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from run_mer import mer
 from toy_clips import write_wav
 
 from mercore.branches import Fold, Trained
+from mercore.clips import samples_of
 from mercore.errors import InputError
 from mercore.folder import RunFolder
-from mercore.predict import Predictor, samples_of
+from mercore.predict import Predictor
 
 REGISTRY = """\
 classes: [sad, happy]

@@ -47,8 +47,8 @@ def ablate(
     from mercore.ablation import FILE
     from mercore.ablation import ablate as train
     from mercore.cli import grids, tables
-    from mercore.cli.progress import Bars
     from mercore.combinations import all_combinations, sums
+    from mercore.progress import Bars
 
     if only and (features or sizes):
         raise click.UsageError("--only names the combinations: give no FEATURE or --size with it")

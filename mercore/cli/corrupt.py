@@ -86,9 +86,9 @@ def corrupt(
     if noise is None and blur is None:
         raise click.UsageError("nothing to add; give --noise, --voices, --rooms or --blur")
     from mercore.cli import show, tables
-    from mercore.cli.progress import Bars
     from mercore.corrupt import corrupt as write_copies
     from mercore.corrupt import read_manifest
+    from mercore.progress import Bars
 
     samples = read_manifest(manifest)
     try:

@@ -70,7 +70,7 @@ def import_mertools(
     from pathlib import Path
 
     from mercore import mertools
-    from mercore.cli.progress import Bars
+    from mercore.progress import Bars
 
     to = mertools.Destination(
         Path(options.pop("manifest_out")),
@@ -101,7 +101,7 @@ def export_mertools(directory: str, features: tuple[str, ...], as_json: bool, **
     transcripts. Samples without a label are in the csv alone.
     """
     from mercore import mertools
-    from mercore.cli.progress import Bars
+    from mercore.progress import Bars
 
     project = open_project(files)
     with Bars() as bars:

@@ -72,7 +72,7 @@ def build(
     from pathlib import Path
 
     from mercore import ngrams
-    from mercore.cli.progress import Bars
+    from mercore.progress import Bars
 
     if units == "tokens" and not tokens:
         raise click.UsageError("--units tokens needs --tokens FILE")
@@ -113,7 +113,7 @@ def score(model: str, texts: tuple[str, ...], units: Units, as_json: bool) -> No
     from pathlib import Path
 
     from mercore import ngrams
-    from mercore.cli.progress import Bars
+    from mercore.progress import Bars
 
     found = ngrams.read_arpa(Path(model))
     with Bars() as bars:

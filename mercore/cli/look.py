@@ -1,4 +1,4 @@
-"""The commands that show or tidy what there is: check, plugins, status, show, prune, schema."""
+"""The commands that show or tidy what there is: check, status, show, prune, schema."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mercore.cli.main import open_project, print_json
+from mercore.cli.main import manifest_there, open_project, print_json
 from mercore.cli.options import EXPERIMENT, JSON, STORED, with_options
 
 
@@ -17,8 +17,6 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
 
     Loads no weights. Without --manifest, manifest.csv is checked where there is one.
     """
-    import os
-
     from mercore.cli import show, tables
     from mercore.manifest import Manifest
     from mercore.plugins import Plugins
@@ -26,27 +24,12 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
     from mercore.resolve import resolve
 
     pipeline = resolve(Registry.read(registry), Plugins())
-    given = click.get_current_context().get_parameter_source("manifest")
-    wanted = given is not click.core.ParameterSource.DEFAULT or os.path.exists(manifest)
-    samples = Manifest.read(manifest, pipeline.classes, bare=pipeline.bare) if wanted else None
+    there = manifest_there(manifest)
+    samples = Manifest.read(there, pipeline.classes, bare=pipeline.bare) if there else None
     if samples:
         pipeline.check_media(samples)
     about = show.checked(pipeline, samples)
     print_json(about) if as_json else tables.print_checked(about)
-
-
-@click.command()
-@JSON
-def plugins(as_json: bool) -> None:
-    """List the installed components.
-
-    Plugins that could not be used are listed with the reason.
-    """
-    from mercore.cli import show, tables
-    from mercore.plugins import Plugins
-
-    about = show.installed(Plugins())
-    print_json(about) if as_json else tables.print_installed(about)
 
 
 @click.command()
@@ -106,11 +89,21 @@ def prune(yes: bool, dry_run: bool, as_json: bool, **files: Any) -> None:
 
 
 @click.command()
-def schema() -> None:
+@click.option(
+    "--plugins", "with_plugins", is_flag=True, help="Describe every installed component too."
+)
+@click.option("--out", metavar="FILE", help="Write it there instead.")
+def schema(with_plugins: bool, out: str | None) -> None:
     """Print the JSON Schema of registry.yaml.
 
     Editors complete and check the file with it.
     """
-    from mercore.registry import schema as registry_schema
+    from mercore import registry
+    from mercore.plugins import Plugins
+    from mercore.schema import plugin_schema, write_schema
 
-    print_json(registry_schema())
+    content = plugin_schema(Plugins()) if with_plugins else registry.schema()
+    if out is None:
+        print_json(content)
+        return
+    click.echo(f"Schema: {write_schema(out, content)}", err=True)

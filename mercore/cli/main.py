@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,9 +64,25 @@ def open_project(options: dict[str, Any], watch: Any = None, *, create: bool = F
     return Project.open(**files, machine=Machine(**options), watch=watch, create=create)
 
 
+def manifest_there(manifest: str) -> str | None:
+    """Return --manifest; None where it was not given and there is no such file."""
+    source = click.get_current_context().get_parameter_source("manifest")
+    default = source is click.core.ParameterSource.DEFAULT
+    return None if default and not os.path.exists(manifest) else manifest
+
+
 def size(count: int) -> str:
     """Return a number of bytes for people: kB below a MB."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_json(value: object) -> None:

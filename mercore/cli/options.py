@@ -18,20 +18,18 @@ ENDPOINT = click.option(
     "--endpoint", metavar="URL", help="The S3 server; else AWS_ENDPOINT_URL, or AWS."
 )
 OUT = click.option("--out", default="runs/default", metavar="DIR", help="The run folder.")
+MANIFEST = click.option("--manifest", default="manifest.csv", metavar="FILE", help="The samples.")
+STORE = click.option(
+    "--store",
+    default="mer.zarr",
+    metavar="PLACE",
+    help="The store: a folder, or s3://bucket/prefix.",
+)
 EXPERIMENT = [
     click.option("--registry", default="registry.yaml", metavar="FILE", help="The experiment."),
-    click.option("--manifest", default="manifest.csv", metavar="FILE", help="The samples."),
+    MANIFEST,
 ]
-STORED = [
-    *EXPERIMENT,
-    click.option(
-        "--store",
-        default="mer.zarr",
-        metavar="PLACE",
-        help="The store: a folder, or s3://bucket/prefix.",
-    ),
-    ENDPOINT,
-]
+STORED = [*EXPERIMENT, STORE, ENDPOINT]
 FILES = [*STORED, OUT]
 MACHINE = [
     click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),

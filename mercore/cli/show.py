@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mercore.components import Component, Decision
+    from mercore.components import Decision
     from mercore.corrupt import Corrupted
     from mercore.extraction import Outcome
     from mercore.manifest import Manifest
     from mercore.pipeline import Node, Pipeline
-    from mercore.plugins import Plugins
     from mercore.predict import Prediction
     from mercore.project import Project
     from mercore.results import BranchResult, Round
@@ -48,36 +47,6 @@ def _node(node: Node) -> Json:
 def _samples(manifest: Manifest) -> Json:
     splits = Counter(manifest.table["split"])
     return {"path": str(manifest.path), "samples": len(manifest.ids), "splits": dict(splits)}
-
-
-def _about(component: type[Component]) -> str:
-    """Return the first line of its docstring, as plain text."""
-    return (component.__doc__ or "").strip().partition("\n")[0].replace("``", "")
-
-
-def installed(plugins: Plugins) -> Json:
-    """Return all components that are installed, what is broken and what is in conflict."""
-    return {
-        "components": [
-            {
-                "kind": provided.kind,
-                "name": provided.component.name,
-                "distribution": provided.distribution,
-                "version": provided.version,
-                "about": _about(provided.component),
-            }
-            for provided in plugins
-        ],
-        "broken": [
-            {
-                "plugin": broken.plugin,
-                "distribution": broken.distribution,
-                "reason": broken.reason,
-            }
-            for broken in plugins.broken
-        ],
-        "conflicts": plugins.conflicts(),
-    }
 
 
 def extracted(outcomes: Sequence[Outcome]) -> list[Json]:

@@ -20,6 +20,7 @@ from mercore.markup import Grid
 
 _REASONS = 5
 _SYNTHETIC = "Synthetic data: these numbers show that the pipeline learns, nothing else."
+_LONGEST = 30  # columns: longer words are broken where there is no room
 _WHOLE = 10_000  # columns: none of our rows is longer
 
 
@@ -42,22 +43,6 @@ def print_checked(about: Json) -> None:
     else:
         _say("no manifest.csv here: samples are not checked")
     _say(f"{about['registry']}: no mistakes")
-
-
-def print_installed(about: Json) -> None:
-    """Print the components as a table, what is broken below it."""
-    table = _table("kind", "name", "distribution", "about")
-    for row in about["components"]:
-        origin = f"{row['distribution']} {row['version']}"
-        _add(table, row["kind"], row["name"], origin, row["about"])
-    _print(table)
-    for broken in about["broken"]:
-        _say(
-            f"set aside: plugin {broken['plugin']!r} of {broken['distribution']}: "
-            f"{broken['reason']}"
-        )
-    for conflict in about["conflicts"]:
-        _say(f"conflict: {conflict}")
 
 
 def print_extracted(about: Sequence[Json]) -> None:
@@ -161,7 +146,7 @@ def print_decided(about: Json) -> None:
 
 def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
     """Print the scores and the path of the HTML report."""
-    _print_grid(grids.branch_scores(report))
+    print_grid(grids.branch_scores(report))
     for warning in cast(list[str], report["warnings"]):
         _say(f"Warning: {warning}")
     if report["synthetic"]:
@@ -172,7 +157,7 @@ def print_report(report: Mapping[str, JsonValue], page: Path) -> None:
 
 def print_ablated(about: Json, file: Path) -> None:
     """Print one row a combination of features, what each feature is, and where it is kept."""
-    _print_grid(grids.ablation(about))
+    print_grid(grids.ablation(about))
     for name, feature in about["features"].items():
         reads = " and ".join(feature["reads"])
         made = [stream for stream in feature["upstream"] if stream not in feature["reads"]]
@@ -217,14 +202,33 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _print_grid(grid: Grid) -> None:
+def print_grid(grid: Grid) -> None:
+    """Print the table; in a narrow terminal words stay whole where they can."""
     table = _table(*grid.columns)
     for row in grid.rows:
         _add(table, *row)
-    for i in range(grid.left):  # a narrow terminal should break words between them
-        words = [word for row in grid.rows for word in row[i].split()]
-        table.columns[i].min_width = max(map(cell_len, words), default=1)
+    console = Console()
+    if console.is_terminal:
+        for column, width in zip(table.columns, _widths(grid, console.width), strict=True):
+            column.width = width
     _print(table)
+
+
+def _widths(grid: Grid, room: int) -> list[int]:
+    """Return how wide each column is: the widest give way, as far as their words stay whole."""
+    columns = [list(column) for column in zip(grid.columns, *grid.rows, strict=True)]
+    widths = [max(map(cell_len, cells)) for cells in columns]
+    least = [
+        min(_LONGEST, max((cell_len(word) for cell in cells for word in cell.split()), default=1))
+        for cells in columns
+    ]
+    gaps = 2 * (len(columns) - 1)
+    while sum(widths) + gaps > room:
+        able = [i for i, width in enumerate(widths) if width > least[i]]
+        if not able:
+            break
+        widths[max(able, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _add(table: Table, *cells: object) -> None:

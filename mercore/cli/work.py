@@ -39,7 +39,7 @@ def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options
     All of them, or those named and what they read. What is done is not done again.
     """
     from mercore.cli import show, tables
-    from mercore.cli.progress import Bars
+    from mercore.progress import Bars
 
     with Bars() as bars:
         project = open_project(options, bars, create=True)
@@ -65,7 +65,7 @@ def train(draws: int | None, as_json: bool, **options: Any) -> None:
     the run folder (search.json) and holds for it until the registry declares the branch otherwise.
     """
     from mercore.cli import show, tables
-    from mercore.cli.progress import Bars
+    from mercore.progress import Bars
 
     with Bars() as bars:
         project = open_project(options, bars)
@@ -84,7 +84,7 @@ def mine(as_json: bool, **options: Any) -> None:
     Round by round, as `mining:` of the registry says; what is done and unchanged is not done again.
     """
     from mercore.cli import show, tables
-    from mercore.cli.progress import Bars
+    from mercore.progress import Bars
 
     with Bars() as bars:
         project = open_project(options, bars)
@@ -113,9 +113,8 @@ def report(as_json: bool, markup: str | None, **files: Any) -> None:
     With --latex or --markdown, print the branches by splits for a paper.
     """
     from mercore.cli import grids, tables
-    from mercore.summary import write_report
 
-    content, page = write_report(open_project(files))
+    content, page = open_project(files).report()
     if as_json:
         print_json(content)
     elif markup:
@@ -131,34 +130,29 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
 
     What is done and unchanged is not done again.
     """
-    from dataclasses import replace
-
     from mercore.cli import show, tables
-    from mercore.cli.progress import Bars
-    from mercore.summary import write_report
+    from mercore.progress import Bars
+    from mercore.running import run as run_project
 
-    with Bars() as bars:
-        project = open_project(options, bars, create=True)
-        project.check_trainable()  # before the hours that extraction may take
-        outcomes = project.extract(retry_failed=retry_failed)
-    extracted = show.extracted(outcomes)
+    extracted: list[Any] = []
     try:
         with Bars() as bars:
-            project = replace(project, watch=bars)
-            trained = project.train()
-            mining = project.pipeline.registry.content.mining
-            rounds = project.mine() if mining else []
-        content, page = write_report(project)
+            project = open_project(options, bars, create=True)
+            done = run_project(
+                project,
+                retry_failed=retry_failed,
+                extracted=lambda outcomes: extracted.extend(show.extracted(outcomes)),
+            )
     finally:  # also when the training fails; not before, a closed pipe would end the run here
-        if not as_json:
+        if extracted and not as_json:
             tables.print_extracted(extracted)
     if as_json:
-        print_json({"extracted": extracted, "trained": trained, "report": content})
+        print_json({"extracted": extracted, "trained": done.trained, "report": done.report.content})
     else:
-        tables.print_report(content, page)
-        if len(rounds) > 1:
-            tables.print_mined(show.mined(project, rounds))
-    _exit(outcomes)
+        tables.print_report(*done.report)
+        if len(done.rounds) > 1:
+            tables.print_mined(show.mined(project, done.rounds))
+    _exit(done.extracted)
 
 
 @click.command()
@@ -178,19 +172,14 @@ def predict(
     One line a clip: the label, the probabilities and each branch's vote. Files with one stem are
     one clip, such as clip.mp4 and clip.txt (its words); a manifest (.csv, .jsonl) gives its rows.
     """
-    from tempfile import TemporaryDirectory
-
     from mercore.cli import show, tables
-    from mercore.cli.progress import Bars
     from mercore.machine import Machine
-    from mercore.predict import Predictor, samples_of
-    from mercore.store import Store
+    from mercore.predict import Predictor
+    from mercore.progress import Bars
 
-    with Bars() as bars, TemporaryDirectory() as folder:
+    with Bars() as bars:
         predictor = Predictor.open(out, Machine(**machine), bars)
-        pipeline = predictor.pipeline
-        samples = samples_of(files, pipeline.classes, bare=pipeline.bare)
-        predictions = predictor.predict(samples, Store(store or folder, endpoint=endpoint))
+        predictions = predictor.predict_files(files, store=store, endpoint=endpoint)
     about = [show.predicted(prediction) for prediction in predictions]
     print_json(about) if as_json else tables.print_predicted(about)
     if any(prediction.failed or prediction.label is None for prediction in predictions):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import yaml
-
-from mercore.errors import ManifestError, RunError, few
+from mercore.errors import ManifestError, few
 from mercore.folder import replace
 from mercore.manifest import UNLABELLED, Sample
 from mercore.mertools._content import Content, inspect
@@ -24,8 +20,10 @@ from mercore.pipeline import Pipeline
 from mercore.plugins import Plugins
 from mercore.registry import Registry
 from mercore.resolve import resolve
+from mercore.schema import schema_line
 from mercore.store import Store
 from mercore.watch import Silent, Watch
+from mercore.writing import flow, manifest_text, refuse_existing
 
 _INTRODUCTION = """\
 # Features of MERTools, imported by `mer import mertools`. Their values are in the store alone: an
@@ -47,10 +45,9 @@ class Destination:
 
     def check(self) -> None:
         """Raise RunError where a file would be replaced that must not be."""
-        there = [str(path) for path in (self.manifest, self.registry) if path.exists()]
-        if there and not self.overwrite:
+        if not self.overwrite:
             cure = "give other names (--manifest-out, --registry-out) or --overwrite"
-            raise RunError(f"{' and '.join(there)}: there already; {cure}")
+            refuse_existing((self.manifest, self.registry), cure)
 
 
 @dataclass(frozen=True)
@@ -107,8 +104,9 @@ def import_mertools(
     store = Store(to.store, endpoint=to.endpoint)
     filling = Filling(_pipeline(registry), samples, store, threads, watch)
     features = [filling.fill(*both) for both in zip(sources, contents, strict=True)]
-    replace(to.manifest, _manifest(samples).encode())
-    replace(to.registry, (registry + _branches(fusion, sources)).encode())
+    replace(to.manifest, manifest_text(samples, to.manifest.parent).encode())
+    text = schema_line(to.registry) + registry + _branches(fusion, sources)
+    replace(to.registry, text.encode())
     splits = Counter(sample.split for sample in samples)
     return Import(to, splits, features, notes, time.perf_counter() - began)
 
@@ -163,40 +161,17 @@ def _samples(
     return found
 
 
-def _manifest(samples: Sequence[Sample]) -> str:
-    """Return the manifest as csv; columns without any value are left out."""
-    rows = [
-        {"id": s.id, "split": s.split, "label": s.label or "", "text": s.media.get("text", "")}
-        | dict(s.extra)
-        for s in samples
-    ]
-    names = dict.fromkeys(name for row in rows for name, value in row.items() if value)
-    text = io.StringIO(newline="")
-    fields = list(dict.fromkeys(["id", "split", "label", *names]))
-    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _registry(
     classes: Sequence[str], sources: Sequence[Source], contents: Sequence[Content]
 ) -> str:
     """Return the text of a registry without branches."""
-    lines = [f"{_INTRODUCTION}classes: {_flow(list(classes))}\n\nfeatures:\n"]
+    lines = [f"{_INTRODUCTION}classes: {flow(list(classes))}\n\nfeatures:\n"]
     for source, content in zip(sources, contents, strict=True):
         options = {"source": source.source, "digest": content.digest, "width": content.width}
         use: dict[str, object] = {"uses": "imported", "with": options}
         use |= {"frames": True} if source.frames else {}
-        lines.append(f"  {source.name}: {_flow(use)}\n")
+        lines.append(f"  {source.name}: {flow(use)}\n")
     return "".join(lines)
-
-
-def _flow(value: object) -> str:
-    text: str = yaml.safe_dump(
-        value, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True
-    )
-    return text.strip()
 
 
 def _branches(fusion: str, sources: Sequence[Source]) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mercore.errors import ManifestError, did_you_mean, listed
-from mercore.manifest import TRAIN, UNLABELLED
+from mercore.manifest import TRAIN, UNLABELLED, split_name
 from mercore.mertools._npy import Header, header
 from mercore.mertools._pickles import RefusedError, read_pickle
 from mercore.submission import EMOTIONS
+from mercore.table import read_csv
 
 CLASSES = EMOTIONS
 """Of MER2023, MER2024 and MER2025, in MERTools' order."""
@@ -76,13 +74,13 @@ def read_labels(
 
 
 def read_transcripts(path: str | Path) -> dict[str, dict[str, str]]:
-    """Return the words of each sample by language, from the columns ``chinese``, ``english``.
+    """Return the words of each sample by column: ``chinese``, ``english`` or ``sentence``.
 
     Raises ManifestError where a column is missing or a name is there twice.
     """
     path = Path(path)
     rows = list(read_csv(path, ("name",)))
-    languages = [name for name in ("chinese", "english") if rows and name in rows[0]]
+    languages = [name for name in ("chinese", "english", "sentence") if rows and name in rows[0]]
     if rows and not languages:
         raise ManifestError(f"{path}: no column 'chinese' or 'english' in {list(rows[0])}")
     counts = Counter(row["name"] for row in rows)
@@ -90,31 +88,6 @@ def read_transcripts(path: str | Path) -> dict[str, dict[str, str]]:
     if twice:
         raise ManifestError(f"{path}: there twice: {', '.join(map(repr, twice[:_SHOWN]))}")
     return {row["name"]: {name: row[name] for name in languages} for row in rows}
-
-
-def read_csv(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Yield the rows of a csv file without space around values; ManifestError where it is none."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ManifestError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        for column in needed:
-            if column not in header:
-                hint = did_you_mean(column, header)
-                raise ManifestError(f"{path}: no column {column!r} in {header}{hint}")
-        for row in filter(None, reader):
-            if len(row) > len(header):
-                where = f"{path.name}:{reader.line_num}"
-                raise ManifestError(f"{where}: more fields than columns; quote text with commas")
-            row += [""] * (len(header) - len(row))
-            yield {name: value.strip() for name, value in zip(header, row, strict=True)}
-    except csv.Error as error:
-        raise ManifestError(f"{path.name}:{reader.line_num}: {error}") from error
 
 
 def corpus_name(split: str) -> str:
@@ -176,13 +149,12 @@ def _header(path: Path, name: str, data: bytes) -> Header:
 
 
 def _split(given: str, emotion: object) -> str:
-    """Return the split of the manifest: ``test_val`` for ``val``, which MELD and others have."""
+    """Return the split of the manifest; raises ValueError for a train sample without a label."""
     if not given:
         return UNLABELLED if _unknown(emotion) else TRAIN
     if given == TRAIN and _unknown(emotion):
         raise ValueError(f"no label, though it is in {TRAIN}")
-    split = re.sub(r"\W", "_", given)
-    return split if split in (TRAIN, UNLABELLED) or split.startswith("test") else f"test_{split}"
+    return split_name(given)
 
 
 def _unknown(value: object) -> bool:

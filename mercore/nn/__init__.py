@@ -5,7 +5,7 @@ Importing it imports torch: do so in ``_model.py``, never in the module that the
 
 from mercore.nn._checkpoint import Checkpoint
 from mercore.nn._configs import parsed, read_json
-from mercore.nn._devices import dtype_of, moved, rows
+from mercore.nn._devices import device_of, dtype_of, moved, rows
 from mercore.nn._fill import Rule, built, fill
 from mercore.nn._fitting import fit_network
 from mercore.nn._hidden import HiddenStates, chosen
@@ -35,6 +35,7 @@ __all__ = [
     "Tensors",
     "built",
     "chosen",
+    "device_of",
     "dtype_of",
     "fill",
     "fit_network",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,26 @@ def dtype_of(name: str) -> torch.dtype:
         if name == str(dtype).removeprefix("torch."):
             return dtype
     raise RunError(f"dtype {name!r} is not one; expected 'float32', 'bfloat16' or 'float16'")
+
+
+def named_device(name: str) -> torch.device:
+    """Return torch's device of that name, there or not; raises RunError for no such name."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise RunError(f"device {name!r} is not one; expected 'cpu', 'cuda' or 'cuda:N'")
+    return torch.device(name)
+
+
+def device_of(name: str) -> torch.device:
+    """Return torch's device of that name: the CPU, or a GPU that is there; else raises RunError."""
+    device = named_device(name)
+    if device.type == "cpu":
+        return device
+    count = torch.cuda.device_count()
+    if not count:
+        raise RunError(f"device {name!r}: torch finds no CUDA device; use cpu")
+    if (device.index or 0) >= count:
+        raise RunError(f"device {name!r}: torch finds {count}; the last is 'cuda:{count - 1}'")
+    return device
 
 
 def moved(array: NDArray[Any], device: str) -> torch.Tensor:

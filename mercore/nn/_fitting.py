@@ -15,6 +15,7 @@ from mercore.machine import cores_outside
 from mercore.media import FloatArray
 from mercore.network import NetworkFusion
 from mercore.nn._chance import balances, initial
+from mercore.nn._devices import device_of
 from mercore.nn._members import Members, Samples
 from mercore.nn._network import Network, Parameter, Tensors
 from mercore.nn._prediction import tensors
@@ -36,7 +37,7 @@ def fit_network(
     `together` is how many parts are trained as one; it changes rounding alone. None makes as many
     groups as there are cores, for members of a group share the cost of starting an operation.
     """
-    fitting = _prepared(fusion, data, parts, classes, torch.device(device))
+    fitting = _prepared(fusion, data, parts, classes, device_of(device))
     share = math.ceil(len(parts) / cores_outside()) if device == "cpu" else len(parts)
     groups = _groups(parts, fusion.batch, together or share)
     chosen = [[parts[index] for index in group] for group in groups]

@@ -22,6 +22,7 @@ from mercore.components import Component, Record
 from mercore.errors import CheckpointError, RunError
 from mercore.fingerprints import describe
 from mercore.media import FloatArray
+from mercore.nn._devices import named_device
 from mercore.packages import needed
 
 TOLERANCE: Final = 1e-3
@@ -179,7 +180,7 @@ def onnx_session(file: Path, device: str) -> Any:
     not installed or does not run there, CheckpointError for a file it cannot read.
     """
     runtime = needed("onnxruntime", _BACKEND, _INSTALL)
-    place = torch.device(device)
+    place = named_device(device)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors

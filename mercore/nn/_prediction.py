@@ -9,6 +9,7 @@ from mercore.components import Features, Predict, Weights
 from mercore.errors import CheckpointError, listed
 from mercore.media import FloatArray
 from mercore.network import NetworkFusion
+from mercore.nn._devices import device_of
 from mercore.nn._network import Network, Tensors
 from mercore.nn._standard import Shift, check_features, floats, is_beside, stored
 from mercore.nn._threads import side_by_side
@@ -22,7 +23,7 @@ def load_network(fusion: NetworkFusion, weights: Weights, device: str) -> Predic
     who = f"fusion {fusion.name!r}"
     network, standards = fusion.network(), stored(who, weights)
     classes = int(weights["classes"])
-    given = tensors(fusion, network, weights, torch.device(device))
+    given = tensors(fusion, network, weights, device_of(device))
     trained = {name: tensor.unsqueeze(0) for name, tensor in given.items()}
     shifts = {name: Shift.of([standard], device) for name, standard in standards.items()}
 

@@ -42,6 +42,12 @@ class Store:
         self._files = files or _files_at(self.path, endpoint)
         _open(self._files, create)
 
+    @classmethod
+    def find(cls, path: str | Path, *, endpoint: str | None = None) -> Store | None:
+        """Return the store at a place, None where nothing is yet; see `__init__`."""
+        files = _files_at(path if "://" in str(path) else Path(path), endpoint)
+        return cls(path, create=False, files=files) if files.list("") else None
+
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
 

@@ -29,6 +29,8 @@ class EncoderTests(MediaTests):
     def test_results_are_finite_float32_matrices(self) -> None:
         """Every sample gives a finite float32 matrix ``(frames, dim)`` of one frame or more.
 
+        Why: that is what the store keeps; one NaN would spoil the training on all samples.
+
         Cure: end with `.float().cpu().numpy()`, or `.astype(np.float32)`; a pooled vector becomes
         one row with `[np.newaxis]`; find where NaN comes from, often a mean over nothing.
         """
@@ -40,6 +42,8 @@ class EncoderTests(MediaTests):
 
     def test_dim_is_as_declared(self) -> None:
         """All results have one width, and it is `dim` where that is not None.
+
+        Why: what has another width is not stored, and a fusion needs one width.
 
         Cure: compute `dim` from the options, or return None where only the checkpoint knows it.
         """

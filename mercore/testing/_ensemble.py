@@ -56,6 +56,8 @@ class EnsembleTests(ComponentTests):
     def test_a_decision_has_its_shapes_and_types(self) -> None:
         """Labels are ``(samples,)`` int64 classes; probabilities and support are float32.
 
+        Why: predictions, reports and mining read it without looking again.
+
         Cure: `labels.astype(np.int64)`, `.astype(np.float32)`; one row a sample.
         """
         decision = self._decide(spread())
@@ -74,6 +76,8 @@ class EnsembleTests(ComponentTests):
     def test_probabilities_sum_to_1(self) -> None:
         """The probabilities are finite, not negative, and those of a sample sum to 1.
 
+        Why: they stand in predictions.csv, and people read them as probabilities.
+
         Cure: take a mean over the branches, not a sum; divide weighted ones by the weights' sum.
         """
         table = self._decide(spread()).probabilities
@@ -83,6 +87,8 @@ class EnsembleTests(ComponentTests):
 
     def test_support_is_the_share_of_branches_that_agree(self) -> None:
         """Support is how many of all branches have the decided label as their best, as a share.
+
+        Why: mining takes a label where support is high enough.
 
         Cure: `(probabilities.argmax(axis=2) == labels).mean(axis=0)`, over all branches.
         """
@@ -95,12 +101,16 @@ class EnsembleTests(ComponentTests):
     def test_the_order_of_the_branches_does_not_matter(self) -> None:
         """Every order of the branches gives the same decision, bit for bit.
 
+        Why: to sort a registry otherwise is no other experiment.
+
         Cure: sort the branches by score and name before anything is summed or chosen.
         """
         self._is_the_same_in_every_order(spread())
 
     def test_ties_are_decided_and_always_alike(self) -> None:
         """Equal counts, scores and probabilities give the same decision each time, in any order.
+
+        Why: with few branches ties are common, and a run must come out alike again.
 
         Cure: let the names decide between equal branches, and the class number between equal
         classes; nothing random, nothing by position.
@@ -112,13 +122,17 @@ class EnsembleTests(ComponentTests):
     def test_the_same_votes_give_the_same_decision_twice(self) -> None:
         """A second call gives the same bits.
 
+        Why: a run must come out alike again.
+
         Cure: keep nothing from call to call; nothing random.
         """
         found = difference(self._decide(spread()), self._decide(spread()))
         self.require(not found, f"the {found} differ between two calls")
 
     def test_one_branch_is_enough(self) -> None:
-        """A registry may have a single branch.
+        """The votes of one branch alone give a decision.
+
+        Why: a registry may have a single branch, and an ablation leaves out all others.
 
         Cure: let nothing depend on how many branches there are.
         """
@@ -130,7 +144,9 @@ class EnsembleTests(ComponentTests):
         self.require(finite, "one branch gives NaN or infinite values")
 
     def test_the_votes_are_not_modified(self) -> None:
-        """The votes are the same after the call: the report reads them too.
+        """The votes are the same after the call.
+
+        Why: the report reads the same arrays.
 
         Cure: compute into new arrays; no `*=`, no `sort()` in place.
         """

@@ -11,14 +11,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from mercore.components import Component
+from mercore.imports import HEAVY
 from mercore.plugins import GROUP, Plugins
-
-HEAVY = (
-    "ctranslate2", "cv2", "faster_whisper", "funasr", "jax", "librosa", "matplotlib", "modelscope",
-    "numba", "onnxruntime", "pandas", "peft", "scipy", "skimage", "sklearn", "tensorflow", "timm",
-    "torch", "torchaudio", "torchvision", "transformers",
-)  # fmt: skip
-"""Packages that take long to import, or much memory."""
 
 
 def loaded_from(component: type[Component]) -> str:

@@ -1,56 +1,25 @@
-"""The checks that encoders and preprocessors share: batches, odd inputs, devices."""
+"""The checks of results that encoders and preprocessors share: batches, odd inputs, records."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from mercore.batches import apply
-from mercore.components import Inputs, MediaComponent, Noted
-from mercore.errors import InputError, MercoreError
-from mercore.machine import Machine
-from mercore.testing._outputs import apart, identical, numbers, start_apart, stored_type
-from mercore.testing._samples import content, copied, emptied, lengthened, made_up, shortened
-from mercore.testing._subject import Subject
-from mercore.testing._suite import ComponentTests
+from mercore.components import Inputs, Noted
+from mercore.errors import InputError
+from mercore.testing._loaded import LoadedTests
+from mercore.testing._outputs import apart, identical, numbers, start_apart
+from mercore.testing._samples import content, copied, emptied, lengthened, shortened
 
 
-class MediaTests(ComponentTests):
+class MediaTests(LoadedTests):
     """The checks of a component that reads media. Set ``component``, and ``samples`` at need."""
 
-    component: MediaComponent
-    atol: float = 1e-5
-    """How far a result may be from that of another batch, as a share of its largest value."""
-    rough: float = 0.1
-    """The same for another device or dtype."""
-    dtypes: tuple[str, ...] = ("float16", "bfloat16")
-    """The types beside float32 that are tried."""
     long: float = 1.0
     """Scales the very long input of 60 s, 256 frames or 20,000 characters."""
-
-    subject: ClassVar[Subject]
-
-    @property
-    def samples(self) -> Sequence[Inputs]:
-        """Three or more samples of different lengths, with different results."""
-        return made_up(self.component)
-
-    @classmethod
-    def setup_class(cls) -> None:
-        """Make the subject; its weights are loaded by the first check that needs them."""
-        super().setup_class()
-        cls.subject = Subject(cls.component, cls().samples)
-        if len(cls.subject.samples) < 3:
-            raise TypeError(f"{cls.__qualname__}.samples: expected three or more")
-
-    @classmethod
-    def teardown_class(cls) -> None:
-        """Drop the weights."""
-        del cls.subject
 
     def _problem(self, output: object) -> str:
         """Return what makes a result unusable, or ``""``."""
@@ -58,6 +27,8 @@ class MediaTests(ComponentTests):
 
     def test_order_is_kept(self) -> None:
         """Each result of a batch is that of its own sample.
+
+        Why: the core tells the samples of a batch apart by their place alone.
 
         Cure: return the results in the order of the samples; undo a sort by length. If the results
         of the made-up samples are all alike, set `samples` to some that differ.
@@ -73,6 +44,8 @@ class MediaTests(ComponentTests):
 
     def test_batching_does_not_change_results(self) -> None:
         """A sample alone gives what it gives in a batch, within `atol`.
+
+        Why: which samples share a batch depends on the manifest, and on what is in the store.
 
         Cure: mask the padding (pass the attention mask, leave padded frames out of every mean and
         norm) and cut it from the result; or run the samples one by one.
@@ -90,6 +63,8 @@ class MediaTests(ComponentTests):
     def test_the_same_input_gives_the_same_result_twice(self) -> None:
         """A second call with the same samples gives the same bits.
 
+        Why: an experiment must come out alike when it is run again.
+
         Cure: put the model into evaluation mode (dropout off); seed what is random from an option;
         keep nothing from call to call.
         """
@@ -99,17 +74,10 @@ class MediaTests(ComponentTests):
         ):
             self.require(identical(one, other), f"sample {place} gives another result or record")
 
-    def test_a_second_load_gives_the_same_results(self) -> None:
-        """The result does not depend on which load it comes from, within `atol`.
-
-        Cure: read every weight from the checkpoint; a layer that is left out starts at random.
-        """
-        again = Subject(self.component, self.subject.samples[:1]).alone
-        gap = apart(self.subject.alone[0], again[0])
-        self.require(gap <= self.atol, f"a second load differs by {gap:.2g} of the largest value")
-
     def test_the_input_is_not_modified(self) -> None:
-        """The samples are the same after the call: other components read the same arrays.
+        """The samples are the same after the call.
+
+        Why: a batch that fails is run again one by one, with the same arrays.
 
         Cure: compute into new arrays; no `-=`, no `out=`, no `torch.from_numpy(x).mul_()`.
         """
@@ -122,6 +90,8 @@ class MediaTests(ComponentTests):
     def test_empty_input_is_encoded_or_refused(self) -> None:
         """No audio samples, no frames or no text give a result or an InputError, nothing else.
 
+        Why: some clip is silent or has no words; it must fail alone, and say why.
+
         Cure: look at the length first; return a row for nothing, or raise
         `InputError("the audio has 0 samples, expected 1 or more; ...")`.
         """
@@ -131,6 +101,8 @@ class MediaTests(ComponentTests):
     def test_very_short_input_is_encoded_or_refused(self) -> None:
         """One audio sample, one frame or one character gives a result or an InputError.
 
+        Why: some clip is shorter than a window; it must fail alone, and say why.
+
         Cure: pad what is shorter than a window of the model, or raise InputError that says how
         much is needed.
         """
@@ -139,6 +111,8 @@ class MediaTests(ComponentTests):
     def test_very_long_input_is_encoded_or_refused(self) -> None:
         """60 s, 256 frames or 20,000 characters (times `long`) give a result or an InputError.
 
+        Why: some clip is longer than the model reads, and is met after hours of work.
+
         Cure: encode in pieces, or cut and say so in the record (`Noted`). Too slow to test: set
         `long = 0.2`.
         """
@@ -146,6 +120,8 @@ class MediaTests(ComponentTests):
 
     def test_optional_inputs_may_be_absent(self) -> None:
         """A sample without the optional inputs gives a result or an InputError.
+
+        Why: what is in `optional` may be left out in registry.yaml, and lack in the manifest.
 
         Cure: read them with `sample.get(name)`, or take the name out of `optional`.
         """
@@ -159,6 +135,8 @@ class MediaTests(ComponentTests):
     def test_records_are_json(self) -> None:
         """What is noted beside a result can be stored: plain numbers, text, lists, mappings.
 
+        Why: records lie in the store as JSON.
+
         Cure: turn numpy numbers into Python ones (`float(x)`), and NaN into None.
         """
         for output in self.subject.alone:
@@ -167,25 +145,6 @@ class MediaTests(ComponentTests):
                     json.dumps(dict(output.record), allow_nan=False)
                 except (TypeError, ValueError) as error:
                     self.fail(f"the record {output.record!r} is no JSON: {error}", error)
-
-    def test_dtypes_are_honoured(self) -> None:
-        """Another dtype gives results of the same type near the others, or a MercoreError.
-
-        Cure: compute in that dtype and end with `.float()`; where it cannot be computed in, raise
-        RunError with the dtypes that can. Nearness is within `rough`.
-        """
-        for dtype in self.dtypes:
-            self._is_near("cpu", dtype)
-
-    def test_devices_are_honoured(self) -> None:
-        """On a GPU, where there is one, the results are near those of the CPU, or a MercoreError.
-
-        Cure: move weights and inputs to `device`, and the result back with `.cpu()`.
-        """
-        device = Machine().chosen_device()
-        if device == "cpu":
-            pytest.skip("no CUDA device")
-        self._is_near(device, "float32")
 
     def _survives(self, odd: Inputs, what: str) -> None:
         """Fail unless the sample gives a usable result or an InputError, and spoils no other."""
@@ -203,21 +162,3 @@ class MediaTests(ComponentTests):
             if isinstance(output, Exception):
                 self.fail(f"{what} makes sample {place} of its batch fail: {output!r}", output)
             self.require(not self._problem(output), f"{what} spoils sample {place} of its batch")
-
-    def _is_near(self, device: str, dtype: str) -> None:
-        __tracebackhide__ = True
-        where = f"load({device!r}, {dtype!r})"
-        try:
-            found = Subject(self.component, self.subject.samples[:2], device, dtype).alone
-        except MercoreError:
-            return  # refused in words
-        except Exception as error:
-            self.fail(f"{where} raises {type(error).__name__}: {error}", error)
-        for own, output in zip(self.subject.alone, found, strict=False):
-            kinds = stored_type(own), stored_type(output)
-            self.require(kinds[0] == kinds[1], f"{where} returns {kinds[1]}, expected {kinds[0]}")
-            self.require(self._near(own, output), f"{where} is more than rough={self.rough} off")
-
-    def _near(self, own: object, output: object) -> bool:
-        """Return whether the result of another device or dtype is near enough."""
-        return apart(own, output) <= self.rough

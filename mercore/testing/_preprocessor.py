@@ -37,6 +37,8 @@ class PreprocessorTests(MediaTests):
     def test_the_output_is_as_declared(self) -> None:
         """Every sample gives a medium of the kind and the rate of `output`, fit for the store.
 
+        Why: what reads the stream is checked against `output` before anything runs.
+
         Cure: return `Waveform`, `Frames` or `Text` as `output` says, audio at its rate, frames as
         uint8 ``(frames, height, width, 3)`` with one time each.
         """

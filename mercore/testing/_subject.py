@@ -40,6 +40,11 @@ class Subject:
         """The results of the samples in one batch."""
         return self.run(self.samples)
 
+    @cached_property
+    def second(self) -> Subject:
+        """The same component, loaded once more; ``del`` forgets it."""
+        return Subject(self.component, self.samples)
+
     def run(self, batch: Sequence[Inputs]) -> list[object]:
         """Return one result a sample; raises AssertionError for more or fewer."""
         # Copies: that the input is left alone is a check of its own.

@@ -14,6 +14,7 @@ from mercore.components import Component
 from mercore.errors import MercoreError
 from mercore.fingerprints import describe
 from mercore.plugins import KINDS, Plugins
+from mercore.testing._copies import through_bytes
 from mercore.testing._light import heavy_imports, loaded_from
 
 Check = TypeVar("Check", bound=Callable[..., None])
@@ -77,7 +78,9 @@ class ComponentTests:
         raise AssertionError(f"{self.component.name}: {found}\n{advice}") from cause
 
     def test_importing_is_light(self) -> None:
-        """Finding the plugin imports no heavy package, so that every `mer` command starts fast.
+        """Finding the plugin imports no heavy package, such as torch.
+
+        Why: every `mer` command finds all plugins, also those that it does not use.
 
         Cure: import torch and the like in a module of its own (`_model.py`), and that module
         inside `load` or `fit`, not at the top of the module with the component.
@@ -93,6 +96,8 @@ class ComponentTests:
     def test_it_is_registered(self) -> None:
         """The component is found under its name, through an entry point and a hook.
 
+        Why: registry.yaml knows a component by its name alone.
+
         Cure: return the class from the hook of its kind, marked `@hookimpl`; name the module
         under `[project.entry-points.mercore]`; install the plugin again (`pip install -e .`).
         """
@@ -106,6 +111,8 @@ class ComponentTests:
     def test_options_round_trip(self) -> None:
         """Options written as JSON, as a run folder keeps them, give the same component again.
 
+        Why: a trained pipeline is read again from its run folder.
+
         Cure: let the fields be plain types (numbers, text, tuples, Literal); leave none out with
         `exclude`; give a serializer the validator that reads what it writes.
         """
@@ -118,6 +125,8 @@ class ComponentTests:
     def test_an_unknown_option_is_refused(self) -> None:
         """A misspelt option is an error, never ignored.
 
+        Why: with a misspelt option an experiment would run with the default, and nobody would know.
+
         Cure: keep `extra="forbid"` of the base class in `model_config`.
         """
         given = _fields(self.component) | {"no_such_option": 1}
@@ -128,7 +137,9 @@ class ComponentTests:
         self.fail("the option 'no_such_option' was accepted")
 
     def test_it_is_frozen_and_hashable(self) -> None:
-        """A component does not change and can be a key.
+        """A component does not change, and can be a key.
+
+        Why: the options are part of the fingerprint, which must stay true.
 
         Cure: keep `frozen=True` of the base class; use tuples, not lists or dicts, as options.
         """
@@ -141,6 +152,8 @@ class ComponentTests:
     def test_its_identity_is_json_and_stable(self) -> None:
         """What goes into the fingerprint is JSON, and the same for equal components.
 
+        Why: a fingerprint that changes by itself would have everything extracted again.
+
         Cure: return text, numbers, lists and mappings from `identity`, such as a hash of the
         files' content; never a time, an address in memory or a `Path`.
         """
@@ -150,6 +163,22 @@ class ComponentTests:
         except (TypeError, ValueError) as error:
             self.fail(f"identity() is {self.component.identity()!r}, no JSON: {error}", error)
         self.require(texts[0] == texts[1], f"two equal components are {texts[0]} and {texts[1]}")
+
+    def test_it_can_be_pickled(self) -> None:
+        """Copies made of bytes are equal, by multiprocessing and, where installed, cloudpickle.
+
+        Why: other processes get a component so, those of Ray too; they load the weights there.
+
+        Cure: keep nothing but the options on `self`: no lock, no open file, no loaded model; open
+        them in `load`. Define the class at the top of a module.
+        """
+        try:
+            copies = list(through_bytes(self.component))
+        except Exception as error:
+            self.fail(f"it cannot be pickled: {type(error).__name__}: {error}", error)
+        for how, copy in copies:
+            alike = copy == self.component
+            self.require(alike, f"the copy of {how} is {copy!r}, expected {self.component!r}")
 
 
 def rebuilt(component: Component) -> Component:

@@ -6,7 +6,7 @@ import mercore_misfits as misfits
 from mercore.components import Component
 from mercore.testing import EncoderTests, EnsembleTests, FusionTests, PreprocessorTests, xfail
 from mercore_heavy_misfit import Heavy
-from mercore_misfits.encoders import Backwards, Forgetful, Level, Unregistered
+from mercore_misfits.encoders import Backwards, Forgetful, Level, SlowBatch, Unregistered
 
 
 def add_suite(suite: type, component: Component) -> None:
@@ -41,3 +41,8 @@ class TestExcusedInVain(EncoderTests):
     @xfail(reason="the results were backwards once")
     def test_order_is_kept(self) -> None:
         super().test_order_is_kept()
+
+
+class TestSlowForAReason(EncoderTests):
+    component = SlowBatch()
+    slow_batch = "it looks at each pair of samples"

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from mercore.citations import entries
 from mercore.cli import main
 from mercore.errors import RegistryError
 from mercore.manifest import MEDIA, Manifest, is_text_file
@@ -250,6 +251,10 @@ def manifest(suffix: str) -> Callable[[str, Place], None]:
     return read
 
 
+def bibtex(code: str, place: Place) -> None:
+    assert entries(code)
+
+
 def project(code: str, place: Place) -> None:
     """Install a pyproject.toml as pip would note it."""
     about = place.names["pyproject"] = tomllib.loads(code)["project"]
@@ -268,7 +273,7 @@ def project(code: str, place: Place) -> None:
 LANGUAGES: dict[str, Callable[[str, Place], None]] = {
     "python": python, "py": python, "sh": shell, "yaml": registry, "diff": edit, "toml": project,
     "csv": manifest(".csv"), "jsonl": manifest(".jsonl"), "json": lambda code, _: json.loads(code),
-    "text": nothing, "layout": nothing,
+    "text": nothing, "layout": nothing, "bibtex": bibtex,
 }  # fmt: skip
 COMMANDS: dict[str, Callable[[Sequence[str], Place], None]] = {
     "mer": mer, "make": make, "pip": pip, "python": python_script, "python3": python_script,

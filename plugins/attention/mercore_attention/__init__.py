@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mercore import Fusion, NetworkFusion, Space, hookimpl
+from mercore.citations import MERBENCH, REFERENCE
 
 if TYPE_CHECKING:
     from mercore.nn import Network
@@ -48,6 +49,7 @@ class Attention(NetworkFusion):
 
     name: ClassVar[str] = "attention"
     revision: ClassVar[int] = 2
+    citation: ClassVar[str] = REFERENCE + MERBENCH
 
     preset: Literal["paper", "mertools"] = Field(
         default="paper",

@@ -46,6 +46,15 @@ class Baichuan(Encoder):
     """
 
     name = "baichuan"
+    licence = "Baichuan community licence"
+    citation = """
+        @article{baichuan2023baichuan2,
+          author = {{Baichuan}},
+          title = {Baichuan 2: Open Large-scale Language Models},
+          journal = {arXiv preprint arXiv:2309.10305},
+          year = {2023},
+        }
+    """
     inputs: ClassVar = {"text": Words()}
 
     checkpoint: str = "baichuan-inc/Baichuan-13B-Chat"

@@ -13,7 +13,17 @@ from transformers import LlamaConfig, LlamaModel
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError
 from mercore.media import FloatArray, Text
-from mercore.nn import Checkpoint, HiddenStates, built, chosen, dtype_of, fill, moved, rows
+from mercore.nn import (
+    Checkpoint,
+    HiddenStates,
+    built,
+    chosen,
+    device_of,
+    dtype_of,
+    fill,
+    moved,
+    rows,
+)
 from mercore_baichuan import Baichuan
 from mercore_baichuan._alibi import Alibi, NoRotation
 from mercore_baichuan._layouts import Sizes, check_names, located, rules, sizes_of
@@ -28,6 +38,7 @@ class BaichuanModel:
 
     def __init__(self, options: Baichuan, device: str, dtype: str) -> None:
         self._options, self._device, self._dtype = options, device, dtype_of(dtype)
+        self._at_once = TOKENS[device_of(device).type]
         path = located(options.checkpoint)
         folder = path.parent if path.is_file() else path
         self._sizes = sizes_of(folder)
@@ -44,7 +55,7 @@ class BaichuanModel:
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray | Noted[FloatArray]]:
         lines = [self._lines.line(_text_of(sample)) for sample in batch]
-        runs = list(in_runs(lines, TOKENS[torch.device(self._device).type]))
+        runs = list(in_runs(lines, self._at_once))
         # Nothing waits for the device before the last run is under way.
         states = [self._run([lines[place] for place in run]) for run in runs]
         found = [np.zeros((1, self._sizes.hidden_size), np.float32) for _ in lines]

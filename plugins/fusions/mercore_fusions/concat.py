@@ -20,11 +20,23 @@ class Concat(MaskingFusion):
     sample lacks is 0 in every dimension.
 
     Source: early (feature-based) fusion in Baltrusaitis, Ahuja and Morency, "Multimodal Machine
-    Learning: A Survey and Taxonomy", IEEE TPAMI 41(2), 2019, section 6.1, which leaves the
-    classifier open. Own code, Apache-2.0.
+    Learning: A Survey and Taxonomy", IEEE TPAMI 41(2), 2019, which leaves the classifier open. Own
+    code, Apache-2.0.
     """
 
     name: ClassVar[str] = "concat"
+    citation: ClassVar[str] = """
+        @article{baltrusaitis2019multimodal,
+          author = {Baltru{\\v{s}}aitis, Tadas and Ahuja, Chaitanya and Morency, Louis-Philippe},
+          title = {Multimodal Machine Learning: A Survey and Taxonomy},
+          journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
+          volume = {41},
+          number = {2},
+          pages = {423--443},
+          year = {2019},
+          doi = {10.1109/TPAMI.2018.2798607},
+        }
+    """
 
     hidden: int = Field(default=128, ge=1, description="Width of the hidden layers.")
     layers: int = Field(default=2, ge=1, description="Hidden layers.")

@@ -28,12 +28,21 @@ class Gated(MaskingFusion):
     the mean, to the gates; of two features the other then passes whole.
 
     Source: Arevalo et al., "Gated Multimodal Units for Information Fusion", ICLR 2017 workshop,
-    arXiv:1702.01992: figure 2a (any number) and figure 2b with its equations (two). Own code
-    after the paper, Apache-2.0. Deviations: layers have a bias; one ReLU layer instead of maxout in
-    the classifier; missing features.
+    arXiv:1702.01992: its unit for any number of features, and the one for two with its equations.
+    Own code after the paper, Apache-2.0. Deviations: layers have a bias; one ReLU layer instead of
+    maxout in the classifier; missing features.
     """
 
     name: ClassVar[str] = "gated"
+    citation: ClassVar[str] = """
+        @article{arevalo2017gated,
+          author = {Arevalo, John and Solorio, Thamar and Montes-y-G{\\'o}mez, Manuel and
+            Gonz{\\'a}lez, Fabio A.},
+          title = {Gated Multimodal Units for Information Fusion},
+          journal = {arXiv preprint arXiv:1702.01992},
+          year = {2017},
+        }
+    """
 
     hidden: int = Field(default=128, ge=1, description="Width of h and of the layer after it.")
     mask: bool = Field(

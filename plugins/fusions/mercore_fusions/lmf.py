@@ -26,11 +26,24 @@ class Lmf(MaskingFusion):
     the others.
 
     Source: Liu et al., "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors", ACL
-    2018, section 3. Own code after its equations, Apache-2.0. Deviations: the encoders are those of
-    the fusion `attention`, for the paper's are made for its features; h has no bias of its own.
+    2018, section 3, h by equation (8). Own code after its equations, Apache-2.0. Deviations: the
+    encoders are those of the fusion `attention`, for the paper's are made for its features; h has
+    no bias of its own.
     """
 
     name: ClassVar[str] = "lmf"
+    citation: ClassVar[str] = """
+        @inproceedings{liu2018efficient,
+          author = {Liu, Zhun and Shen, Ying and Lakshminarasimhan, Varun Bharadhwaj and Liang, Paul
+            Pu and Zadeh, AmirAli Bagher and Morency, Louis-Philippe},
+          title = {Efficient Low-rank Multimodal Fusion with Modality-Specific Factors},
+          booktitle = {Proceedings of the 56th Annual Meeting of the Association for Computational
+            Linguistics},
+          pages = {2247--2256},
+          year = {2018},
+          doi = {10.18653/v1/P18-1209},
+        }
+    """
 
     hidden: int = Field(default=128, ge=1, description="Width of each encoded feature.")
     rank: int = Field(default=4, ge=1, description="Products that the weight tensor is the sum of.")

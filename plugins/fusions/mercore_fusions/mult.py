@@ -27,14 +27,26 @@ class Mult(MaskingFusion):
     frame.
 
     Source: Tsai et al., "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL
-    2019, sections 3.1 (attention, equation 1) and 3.2 (convolution, positions, transformers,
-    equations 2 to 4). Own code after the equations, Apache-2.0. Deviations: layer normalisation
-    without gain and shift, which the linear layers after it have; dropout of frames and of what an
+    2019: its crossmodal attention, temporal convolutions, positional embedding and crossmodal
+    transformers. Own code after the equations, Apache-2.0. Deviations: layer normalisation without
+    gain and shift, which the linear layers after it have; dropout of frames and of what an
     attention or feed-forward layer adds, not of attention weights; one width and one kernel for all
     features; two layers by default, and widths that a CPU trains.
     """
 
     name: ClassVar[str] = "mult"
+    citation: ClassVar[str] = """
+        @inproceedings{tsai2019multimodal,
+          author = {Tsai, Yao-Hung Hubert and Bai, Shaojie and Liang, Paul Pu and Kolter, J. Zico
+            and Morency, Louis-Philippe and Salakhutdinov, Ruslan},
+          title = {Multimodal Transformer for Unaligned Multimodal Language Sequences},
+          booktitle = {Proceedings of the 57th Annual Meeting of the Association for Computational
+            Linguistics},
+          pages = {6558--6569},
+          year = {2019},
+          doi = {10.18653/v1/P19-1656},
+        }
+    """
 
     frames: int = Field(
         default=50, ge=1, description="Read sequences, shortened to so many frames."

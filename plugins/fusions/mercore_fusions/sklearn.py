@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from mercore import CheckpointError, Features, Fusion, Labelled, Predict, Weights
+from mercore.citations import SCIKIT_LEARN
 from mercore.components import IntArray
 from mercore.errors import RunError
 from mercore.media import FloatArray
@@ -45,6 +46,7 @@ class Sklearn(Fusion):
     """
 
     name: ClassVar[str] = "sklearn"
+    citation: ClassVar[str] = SCIKIT_LEARN
 
     estimator: Literal["svm", "random_forest", "lda", "knn"] = Field(
         default="svm", description="The classifier."

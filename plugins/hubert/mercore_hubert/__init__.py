@@ -59,6 +59,20 @@ class Hubert(OnnxOptions, Encoder):
     """
 
     name = "hubert"
+    licence = "see the model card"
+    citation = """
+        @article{hsu2021hubert,
+          author = {Hsu, Wei-Ning and Bolte, Benjamin and Tsai, Yao-Hung Hubert and Lakhotia, Kushal
+            and Salakhutdinov, Ruslan and Mohamed, Abdelrahman},
+          title = {{HuBERT}: Self-Supervised Speech Representation Learning by Masked Prediction of
+            Hidden Units},
+          journal = {IEEE/ACM Transactions on Audio, Speech, and Language Processing},
+          volume = {29},
+          pages = {3451--3460},
+          year = {2021},
+          doi = {10.1109/TASLP.2021.3122291},
+        }
+    """
     inputs: ClassVar = {"audio": Audio(rate=16_000)}
 
     checkpoint: str = "TencentGameMate/chinese-hubert-large"

@@ -9,9 +9,9 @@ import torch
 
 from mercore.backends import only_float32
 from mercore.components import Inputs, Noted, Record
-from mercore.errors import InputError, RunError
+from mercore.errors import InputError
 from mercore.media import FloatArray, Waveform
-from mercore.nn import OnnxModel, dtype_of, rows
+from mercore.nn import OnnxModel, device_of, dtype_of, rows
 from mercore_hubert import Hubert
 from mercore_hubert._audio import Convolutions, normalised, padded
 from mercore_hubert._network import Network, network, run, together
@@ -39,9 +39,7 @@ class HubertEncoder:
         self._encoded = encoded(found, device, dtype)
 
     def _loaded(self, found: Published, device: str, dtype: str) -> Encoded:
-        kind = torch.device(device).type
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise RunError(f"hubert: device {device!r}: torch finds no CUDA device; use cpu")
+        kind = device_of(device).type
         net = network(found, self._options, device=device, dtype=dtype_of(dtype))
         if kind != "cpu":
             return self.batched(net)

@@ -46,6 +46,20 @@ class InternViT(Encoder):
     """
 
     name = "internvit"
+    licence = "MIT"
+    citation = """
+        @inproceedings{chen2024internvl,
+          author = {Chen, Zhe and Wu, Jiannan and Wang, Wenhai and Su, Weijie and Chen, Guo and
+            Xing, Sen and Zhong, Muyan and Zhang, Qinglong and Zhu, Xizhou and Lu, Lewei and Li, Bin
+            and Luo, Ping and Lu, Tong and Qiao, Yu and Dai, Jifeng},
+          title = {{InternVL}: Scaling up Vision Foundation Models and Aligning for Generic
+            Visual-Linguistic Tasks},
+          booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern
+            Recognition},
+          pages = {24185--24198},
+          year = {2024},
+        }
+    """
     inputs: ClassVar = {"frames": Video()}
 
     checkpoint: str = "OpenGVLab/InternVL-14B-224px"

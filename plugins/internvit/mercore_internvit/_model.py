@@ -18,6 +18,7 @@ from mercore.nn import (
     HiddenStates,
     built,
     chosen,
+    device_of,
     dtype_of,
     fill,
     moved,
@@ -41,6 +42,7 @@ class InternViTModel:
 
     def __init__(self, options: InternViT, device: str, dtype: str) -> None:
         self._options, self._device, self._dtype = options, device, dtype_of(dtype)
+        at_once = TOKENS[device_of(device).type]
         checkpoint = Checkpoint(located(options.checkpoint))
         layout = layout_of(checkpoint)
         depth = layout.sizes.num_hidden_layers
@@ -54,7 +56,7 @@ class InternViTModel:
             self._tower.vision.encoder.layer, layers, options.reduce, depth=depth
         )
         tokens = (self._size // layout.sizes.patch_size) ** 2 + 1
-        self._chunk = max(1, TOKENS[torch.device(device).type] // tokens)
+        self._chunk = max(1, at_once // tokens)
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray]:

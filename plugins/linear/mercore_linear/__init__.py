@@ -18,6 +18,7 @@ from mercore import (
     Weights,
     hookimpl,
 )
+from mercore.citations import SCIKIT_LEARN
 from mercore.errors import RunError
 from mercore.media import FloatArray
 
@@ -32,6 +33,7 @@ class Linear(Fusion):
     """
 
     name: ClassVar[str] = "linear"
+    citation: ClassVar[str] = SCIKIT_LEARN
 
     c: float = Field(default=1.0, gt=0, description="Inverse of the L2 penalty.")
     max_iter: int = Field(default=1000, ge=1, description="Most steps of the solver.")

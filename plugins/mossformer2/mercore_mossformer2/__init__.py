@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
 from mercore import checkpoints, hookimpl
+from mercore.citations import REFERENCE
 from mercore.components import Preprocessor, Transform
 from mercore.denoising import SpeechChoice
 from mercore.media import Audio
@@ -46,6 +47,23 @@ class MossFormer2(SpeechChoice, Preprocessor):
     """
 
     name = "mossformer2"
+    licence = "Apache-2.0"
+    citation = (
+        REFERENCE
+        + """
+        @inproceedings{zhao2024mossformer2,
+          author = {Zhao, S. and Ma, Y. and Ni, C. and Zhang, C. and Wang, H. and Nguyen, T. H. and
+            Zhou, K. and Yip, J. Q. and Ng, D. and Ma, B.},
+          title = {{MossFormer2}: Combining Transformer and {RNN}-Free Recurrent Network for
+            Enhanced Time-Domain Monaural Speech Separation},
+          booktitle = {IEEE International Conference on Acoustics, Speech and Signal Processing
+            (ICASSP)},
+          pages = {10356--10360},
+          year = {2024},
+        }
+    """
+    )
+    example: ClassVar = {"asr": {"uses": "paraformer"}}
     output = Audio(rate=16_000)
 
     checkpoint: str = Field(

@@ -13,7 +13,7 @@ from mercore.components import Inputs, Noted, Record
 from mercore.denoising import ORIGINAL, Chooser, Separated, noisy_audio, template_of
 from mercore.errors import RunError
 from mercore.media import FloatArray, Media
-from mercore.nn import dtype_of, moved, rows
+from mercore.nn import device_of, dtype_of, moved, rows
 from mercore_mossformer2 import MossFormer2
 from mercore_mossformer2._network import MossFormer2 as Network
 from mercore_mossformer2._published import Published, published
@@ -87,9 +87,7 @@ def network(found: Published, device: str, dtype: str) -> Network:
 
     Raises RunError for a device that is not there, and for float16.
     """
-    kind = dtype_of(dtype)
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise RunError(f"mossformer2: device {device!r}: torch finds no CUDA device; use cpu")
+    kind, place = dtype_of(dtype), device_of(device)
     if kind == torch.float16:
         raise RunError(
             "mossformer2: dtype 'float16' is too narrow for its sums over a whole clip; use "
@@ -99,7 +97,7 @@ def network(found: Published, device: str, dtype: str) -> Network:
     for name, buffer in own.named_buffers():
         if not name.endswith("turns"):
             buffer.data = buffer.data.to(kind)
-    return own.to(device)
+    return own.to(place)
 
 
 def _fitted(samples: FloatArray, like: FloatArray) -> FloatArray:

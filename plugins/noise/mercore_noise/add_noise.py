@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from mercore.citations import MER2024, REFERENCE
 from mercore.components import Preprocessor, Transform
 from mercore.media import Audio, Words
 from mercore_noise.folders import identity_of
@@ -73,6 +74,8 @@ class AddNoise(Preprocessor):
     """
 
     name = "add_noise"
+    citation = REFERENCE + MER2024
+    example: ClassVar = {"noise": "musan/noise"}
     inputs: ClassVar = {"audio": Audio(rate=16_000), "id": Words()}
     output = Audio(rate=16_000)
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from mercore.citations import MER2024
 from mercore.components import Preprocessor, Transform
 from mercore.media import Spec, Video, Words
 
@@ -25,6 +26,21 @@ class Blur(Preprocessor):
     """
 
     name = "blur"
+    citation = (
+        MER2024
+        + """
+        @article{burt1983laplacian,
+          author = {Burt, Peter J. and Adelson, Edward H.},
+          title = {The {Laplacian} Pyramid as a Compact Image Code},
+          journal = {IEEE Transactions on Communications},
+          volume = {31},
+          number = {4},
+          pages = {532--540},
+          year = {1983},
+          doi = {10.1109/TCOM.1983.1095851},
+        }
+    """
+    )
     inputs: ClassVar[Mapping[str, Spec]] = {"video": Video(), "id": Words()}
     output = Video()
 

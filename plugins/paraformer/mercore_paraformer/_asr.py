@@ -12,7 +12,7 @@ from mercore.backends import only_float32
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError, RegistryError, RunError
 from mercore.media import FloatArray, Media, Waveform
-from mercore.nn import dtype_of
+from mercore.nn import device_of, dtype_of
 from mercore_paraformer._decoder import decoder_of
 from mercore_paraformer._features import RATE
 from mercore_paraformer._hotwords import segments_in, spelt
@@ -75,10 +75,7 @@ def _opened(options: Paraformer, device: str, dtype: str) -> tuple[Published, Sc
         found = published(options.checkpoint, file)
         return found, OnnxNetwork(found.network, device)
     weights = dtype_of(dtype)
-    kind = torch.device(device).type
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise RunError(f"paraformer: device {device!r}: torch finds no CUDA device; use cpu")
-    if kind == "cpu" and weights is torch.float16:
+    if device_of(device).type == "cpu" and weights is torch.float16:
         raise RunError("paraformer: dtype 'float16' is for GPUs; use float32 or bfloat16 on a CPU")
     found = published(options.checkpoint, "model.pt")
     hotwords = _hotwords(options, found)

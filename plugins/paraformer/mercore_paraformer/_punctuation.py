@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from mercore.components import Inputs, IntArray, Noted
-from mercore.errors import RunError
 from mercore.media import Media, Text
-from mercore.nn import dtype_of, moved
+from mercore.nn import device_of, dtype_of, moved
 from mercore_paraformer._punctuation_published import published
 from mercore_paraformer._punctuation_windows import Reading, batches, padded
 from mercore_paraformer._punctuation_words import Word, words_of
@@ -29,11 +28,7 @@ class Punctuator:
     """The function ``CTTransformer.load`` returns."""
 
     def __init__(self, options: CTTransformer, device: str, dtype: str) -> None:
-        kind = torch.device(device).type
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise RunError(
-                f"ct_transformer: device {device!r}: torch finds no CUDA device; use cpu"
-            )
+        kind = device_of(device).type
         found = published(options.checkpoint)
         self._network = found.network(device, dtype_of(dtype))
         self._cut, self._number, self._marks = found.cut(), found.number, found.marks

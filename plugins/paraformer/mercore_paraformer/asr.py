@@ -44,6 +44,26 @@ class Paraformer(Decoding, Preprocessor):
     """
 
     name = "paraformer"
+    licence = "Apache-2.0 or the FunASR model licence; see the model card"
+    citation = """
+        @inproceedings{gao2022paraformer,
+          author = {Gao, Zhifu and Zhang, Shiliang and McLoughlin, Ian and Yan, Zhijie},
+          title = {{Paraformer}: Fast and Accurate Parallel Transformer for Non-autoregressive
+            End-to-End Speech Recognition},
+          booktitle = {Proceedings of Interspeech},
+          pages = {2063--2067},
+          year = {2022},
+          doi = {10.21437/Interspeech.2022-9996},
+        }
+        @article{shi2023seaco,
+          author = {Shi, Xian and Yang, Yexin and Li, Zerui and Chen, Yanni and Gao, Zhifu and
+            Zhang, Shiliang},
+          title = {{SeACo-Paraformer}: A Non-Autoregressive {ASR} System with Flexible and Effective
+            Hotword Customization Ability},
+          journal = {arXiv preprint arXiv:2308.03266},
+          year = {2023},
+        }
+    """
     inputs: ClassVar = {"audio": Audio(rate=16_000)}
     output = Words()
 

@@ -41,6 +41,18 @@ class CTTransformer(Preprocessor):
     """
 
     name = "ct_transformer"
+    licence = "Apache-2.0 or the FunASR model licence; see the model card"
+    citation = """
+        @inproceedings{chen2020controllable,
+          author = {Chen, Qian and Chen, Mengzhe and Li, Bo and Wang, Wen},
+          title = {Controllable Time-Delay Transformer for Real-Time Punctuation Prediction and
+            Disfluency Detection},
+          booktitle = {IEEE International Conference on Acoustics, Speech and Signal Processing
+            (ICASSP)},
+          pages = {8069--8073},
+          year = {2020},
+        }
+    """
     inputs: ClassVar = {"text": Words()}
     output = Words()
     # A batch is split by the number of its words; this says how many texts are read ahead.

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, JsonValue
 
 from mercore import checkpoints
+from mercore.citations import REFERENCE
 from mercore.components import Encode, Encoder
 from mercore.hookspecs import hookimpl
 from mercore.media import Audio, Words
@@ -60,6 +61,20 @@ class QwenJAT(Encoder):
     """
 
     name = "qwen_jat"
+    licence = "Tongyi Qianwen licence"
+    citation = (
+        REFERENCE
+        + """
+        @article{chu2023qwenaudio,
+          author = {Chu, Yunfei and Xu, Jin and Zhou, Xiaohuan and Yang, Qian and Zhang, Shiliang
+            and Yan, Zhijie and Zhou, Chang and Zhou, Jingren},
+          title = {{Qwen-Audio}: Advancing Universal Audio Understanding via Unified Large-Scale
+            Audio-Language Models},
+          journal = {arXiv preprint arXiv:2311.07919},
+          year = {2023},
+        }
+    """
+    )
     inputs: ClassVar = {"audio": Audio(rate=16_000), "text": Words()}
 
     checkpoint: str = "Qwen/Qwen-Audio"

@@ -14,7 +14,17 @@ from pydantic import JsonValue
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError, RegistryError
 from mercore.media import FloatArray, Text, Waveform
-from mercore.nn import Checkpoint, HiddenStates, built, chosen, dtype_of, fill, moved, rows
+from mercore.nn import (
+    Checkpoint,
+    HiddenStates,
+    built,
+    chosen,
+    device_of,
+    dtype_of,
+    fill,
+    moved,
+    rows,
+)
 from mercore_qwen_jat import QwenJAT
 from mercore_qwen_jat._files import layout_of, located, tokens_of
 from mercore_qwen_jat._mel import RATE, SAMPLES, log_mel, padded_length
@@ -46,6 +56,8 @@ class QwenJATModel:
 
     def __init__(self, options: QwenJAT, device: str, dtype: str) -> None:
         self._options, self._device, self._dtype = options, device, dtype_of(dtype)
+        # On a CPU padding costs more than a batch saves.
+        self.padded = device_of(device).type == "cuda"
         folder = located(options.checkpoint)
         self._layout = layout_of(folder)
         self._tokens = tokens_of(folder, self._layout)
@@ -55,8 +67,6 @@ class QwenJATModel:
         self._model = self._filled(Checkpoint(folder), max(1, *layers))
         llm = self._model.llm
         self._states = HiddenStates(llm.layers, layers, options.reduce, depth=depth, final=llm.norm)
-        # On a CPU padding costs more than a batch saves.
-        self.padded = torch.device(device).type == "cuda"
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray | Noted[FloatArray]]:

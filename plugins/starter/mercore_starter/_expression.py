@@ -22,7 +22,7 @@ from mercore.backends import only_float32
 from mercore.components import Inputs
 from mercore.errors import CheckpointError
 from mercore.media import FloatArray, Frames
-from mercore.nn import OnnxModel, dtype_of, moved, rows
+from mercore.nn import OnnxModel, device_of, dtype_of, moved, rows
 from mercore_starter.faces import EXPRESSION_WEIGHTS, FaceExpression, frames_of
 
 SIDE = 112
@@ -48,6 +48,7 @@ class ExpressionEncoder:
             )
             self._net = lambda pixels: model(normalised(torch.from_numpy(pixels)).numpy())
         else:
+            device_of(device)  # is there
             net = ExpressionNet(options.output, device, dtype_of(dtype))
             self._net = lambda pixels: rows(net(normalised(moved(pixels, device))))
 

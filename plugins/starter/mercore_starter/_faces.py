@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError
 from mercore.media import Frames, Media
+from mercore.nn import device_of
 from mercore_starter._mtcnn import Candidates, Mtcnn
 from mercore_starter.faces import MTCNN_WEIGHTS, MtcnnFaces, frames_of
 
@@ -55,7 +56,7 @@ class FaceCropper:
 
     def __init__(self, options: MtcnnFaces, device: str) -> None:
         self.options = options
-        self.mtcnn = Mtcnn(MTCNN_WEIGHTS, torch.device(device))
+        self.mtcnn = Mtcnn(MTCNN_WEIGHTS, device_of(device))
 
     def __call__(self, batch: Sequence[Inputs]) -> list[Noted[Media]]:
         """Return the crops of each sample with its record, in order."""

@@ -18,7 +18,7 @@ from mercore.backends import only_float32
 from mercore.components import Inputs, IntArray, Noted, Record
 from mercore.errors import CheckpointError, InputError
 from mercore.media import FloatArray, Text
-from mercore.nn import HiddenStates, OnnxModel, chosen, dtype_of, moved, rows
+from mercore.nn import HiddenStates, OnnxModel, chosen, device_of, dtype_of, moved, rows
 from mercore_starter.text import MINILM, MiniLM
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
@@ -49,7 +49,8 @@ class TextEncoder:
             self._states = self._loaded(folder, device, dtype)
 
     def _loaded(self, folder: Path, device: str, dtype: str) -> States:
-        model = self._reduced(folder, dtype_of(dtype)).to(device)
+        place = device_of(device)
+        model = self._reduced(folder, dtype_of(dtype)).to(place)
 
         @torch.inference_mode()
         def states(ids: IntArray, mask: IntArray) -> FloatArray:

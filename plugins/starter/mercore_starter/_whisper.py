@@ -162,8 +162,11 @@ def open_whisper(checkpoint: str, device: str, dtype: str, quantize: bool) -> Wh
     )
     kind, _, index = device.partition(":")
     wanted = f"int8_{dtype}" if quantize else dtype
-    if kind == "cuda" and not ctranslate2.get_cuda_device_count():
-        raise RunError("CTranslate2 finds no CUDA device; use the device 'cpu' for Whisper")
+    if kind == "cuda" and int(index or 0) >= (count := ctranslate2.get_cuda_device_count()):
+        raise RunError(
+            f"device {device!r}: CTranslate2 finds {count or 'no'} CUDA device; use the device "
+            "'cpu' for Whisper"
+        )
     supported = ctranslate2.get_supported_compute_types(kind) if kind in ("cpu", "cuda") else set()
     if wanted not in supported:
         raise RunError(

@@ -6,7 +6,7 @@ Both run from weights that ship in ``weights/`` (see ``weights/NOTICE.md``): not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -36,6 +36,20 @@ class MtcnnFaces(Preprocessor):
     """
 
     name = "mtcnn"
+    licence = "MIT"
+    citation = """
+        @article{zhang2016joint,
+          author = {Zhang, Kaipeng and Zhang, Zhanpeng and Li, Zhifeng and Qiao, Yu},
+          title = {Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
+            Networks},
+          journal = {IEEE Signal Processing Letters},
+          volume = {23},
+          number = {10},
+          pages = {1499--1503},
+          year = {2016},
+          doi = {10.1109/LSP.2016.2603342},
+        }
+    """
     inputs: ClassVar[Mapping[str, Spec]] = {"video": Video(count=8)}
     output = Video()
 
@@ -59,6 +73,10 @@ class MtcnnFaces(Preprocessor):
         if self.rate is not None:
             return {"video": Video(rate=self.rate)}
         return {"video": Video(count=self.count)}
+
+    def checkpoints(self) -> Sequence[str | Path]:
+        """Return where the weights lie."""
+        return [MTCNN_WEIGHTS]
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return the hash of the weights."""
@@ -86,6 +104,7 @@ class FaceExpression(Encoder):
     """
 
     name = "face_expression"
+    licence = "MIT"
     inputs: ClassVar[Mapping[str, Spec]] = {"frames": Video()}
 
     output: Literal["features", "probabilities"] = "features"
@@ -97,6 +116,10 @@ class FaceExpression(Encoder):
     def dim(self) -> int:
         """256 features or 7 probabilities."""
         return 256 if self.output == "features" else 7
+
+    def checkpoints(self) -> Sequence[str | Path]:
+        """Return where the weights lie."""
+        return [EXPRESSION_WEIGHTS]
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return the hash of the weights."""

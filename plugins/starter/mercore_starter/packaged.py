@@ -34,6 +34,10 @@ class PackagedWeights:
             )
         return path
 
+    def places_of(self, checkpoint: str) -> list[str | Path]:
+        """Return where `checkpoint` lies: these weights, or another path or hub id."""
+        return [self.path()] if checkpoint == PACKAGED else [checkpoint]
+
     def identity(self) -> str:
         """Return the name and version of the distribution."""
         return f"{self.distribution} {self._installed().version}"

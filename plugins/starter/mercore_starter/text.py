@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
@@ -28,6 +29,19 @@ class MiniLM(OnnxOptions, Encoder):
     """
 
     name = "minilm"
+    licence = "Apache-2.0"
+    citation = """
+        @inproceedings{wang2020minilm,
+          author = {Wang, Wenhui and Wei, Furu and Dong, Li and Bao, Hangbo and Yang, Nan and Zhou,
+            Ming},
+          title = {{MiniLM}: Deep Self-Attention Distillation for Task-Agnostic Compression of
+            Pre-Trained Transformers},
+          booktitle = {Advances in Neural Information Processing Systems},
+          volume = {33},
+          pages = {5776--5788},
+          year = {2020},
+        }
+    """
     inputs: ClassVar = {"text": Words()}
 
     checkpoint: str = PACKAGED
@@ -43,6 +57,10 @@ class MiniLM(OnnxOptions, Encoder):
     def dim(self) -> int | None:
         """384 for the packaged weights."""
         return 384 if self.checkpoint == PACKAGED else None
+
+    def checkpoints(self) -> Sequence[str | Path]:
+        """Return where the weights lie."""
+        return MINILM.places_of(self.checkpoint)
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights, wherever they lie."""

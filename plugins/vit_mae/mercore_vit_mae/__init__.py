@@ -52,6 +52,19 @@ class VitMAE(OnnxOptions, Encoder):
     """
 
     name = "vit_mae"
+    licence = "CC-BY-NC-4.0"
+    citation = """
+        @inproceedings{he2022masked,
+          author = {He, Kaiming and Chen, Xinlei and Xie, Saining and Li, Yanghao and Doll{\\'a}r,
+            Piotr and Girshick, Ross},
+          title = {Masked Autoencoders Are Scalable Vision Learners},
+          booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern
+            Recognition},
+          pages = {16000--16009},
+          year = {2022},
+          doi = {10.1109/CVPR52688.2022.01553},
+        }
+    """
     inputs: ClassVar[Mapping[str, Spec]] = {"frames": Video()}
 
     checkpoint: str = PUBLISHED

@@ -26,6 +26,7 @@ from mercore.nn import (
     OnnxModel,
     built,
     chosen,
+    device_of,
     dtype_of,
     fill,
     moved,
@@ -81,8 +82,7 @@ class VitMAEModel:
             )
 
     def _loaded(self, device: str, dtype: str) -> Run:
-        if device != "cpu" and not torch.cuda.is_available():
-            raise RunError(f"vit_mae: device {device!r}: torch finds no CUDA device; use cpu")
+        device_of(device)  # is there
         kind = dtype_of(dtype)
         net = self._net(device, kind)
         mean, std = self._told.mean, self._told.std

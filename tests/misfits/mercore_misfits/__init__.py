@@ -34,6 +34,12 @@ ENCODERS: list[type[Encoder]] = [
     e.WrongDim,
     e.HalfOut,
     e.NoHalf,
+    e.AnyDevice,
+    e.Unpicklable,
+    e.SharedBuffer,
+    e.OneThread,
+    e.Hoards,
+    e.SlowBatch,
 ]
 PREPROCESSORS: list[type[Preprocessor]] = [p.Gain, p.WrongRate, p.Stereo, p.Sorts]
 FUSIONS: list[type[Fusion]] = [
@@ -51,6 +57,8 @@ FUSIONS: list[type[Fusion]] = [
     f.Shares,
     f.Blind,
     f.Unstorable,
+    f.KeepsAll,
+    f.TwoDevices,
 ]
 ENSEMBLES: list[type[Ensemble]] = [
     v.Mean,

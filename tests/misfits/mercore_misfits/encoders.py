@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from threading import Lock
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +20,9 @@ RATE = 8_000
 WINDOW = 800  # samples
 COUNTER = itertools.count()
 CHANCE = np.random.default_rng()
+BUFFER = np.zeros(60 * RATE, np.float32)
+THREAD = threading.local()
+HOARD: dict[str, FloatArray] = {}
 
 
 def samples_of(inputs: Inputs) -> FloatArray:
@@ -233,5 +240,61 @@ class NoHalf(Level):
     name: ClassVar[str] = "no_half"
 
     def load(self, device: str, dtype: str) -> Encode:
-        np.dtype(dtype)  # numpy has no bfloat16: a TypeError
+        if dtype == "bfloat16":
+            np.dtype(dtype)  # numpy has none: a TypeError
         return self.batch
+
+
+class AnyDevice(Level):
+    name: ClassVar[str] = "any_device"
+
+    def load(self, device: str, dtype: str) -> Encode:
+        {"cpu": 0, "cuda": 1}[device]
+        return self.batch
+
+
+class Unpicklable(Level):
+    name: ClassVar[str] = "unpicklable"
+
+    @cached_property
+    def lock(self) -> Lock:
+        return Lock()
+
+    def model_post_init(self, context: object) -> None:
+        assert self.lock
+
+
+class SharedBuffer(Level):
+    name: ClassVar[str] = "shared_buffer"
+
+    def one(self, inputs: Inputs) -> FloatArray:
+        buffer = BUFFER[: len(samples_of(inputs))]
+        buffer[:] = samples_of(inputs)
+        time.sleep(1e-3)
+        return super().one({"audio": Waveform(buffer, RATE)})
+
+
+class OneThread(Level):
+    name: ClassVar[str] = "one_thread"
+
+    def load(self, device: str, dtype: str) -> Encode:
+        THREAD.gain = np.float32(2)
+        return lambda batch: [THREAD.gain * self.one(inputs) for inputs in batch]
+
+
+class Hoards(Level):
+    name: ClassVar[str] = "hoards"
+
+    def load(self, device: str, dtype: str) -> Encode:
+        weight = HOARD.setdefault(dtype, np.full(2, 2, np.float32))
+        return lambda batch: [self.one(inputs) * weight for inputs in batch]
+
+
+class SlowBatch(Level):
+    name: ClassVar[str] = "slow_batch"
+
+    def batch(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
+        until = time.process_time() + 2e-3 * len(batch) ** 3
+        while time.process_time() < until:
+            pass
+        return super().batch(batch)

@@ -11,6 +11,7 @@ from mercore import Features, Fusion, Labelled, Part, Predict, Weights
 from mercore.media import FloatArray
 
 CHANCE = np.random.default_rng()
+KEPT: list[Weights] = []
 
 
 class Centroid(Fusion):
@@ -156,3 +157,19 @@ class Blind(Centroid):
     @property
     def masks_missing(self) -> bool:
         return True
+
+
+class KeepsAll(Centroid):
+    name: ClassVar[str] = "keeps_all"
+
+    def load(self, weights: Weights, device: str) -> Predict:
+        KEPT.append(weights)
+        return super().load(weights, device)
+
+
+class TwoDevices(Centroid):
+    name: ClassVar[str] = "two_devices"
+
+    def load(self, weights: Weights, device: str) -> Predict:
+        {"cpu": 0, "cuda": 1}[device]
+        return super().load(weights, device)

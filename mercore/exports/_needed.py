@@ -1,0 +1,3 @@
+"""How to get the packages that some formats need."""
+
+CURE = 'run `pip install "mercore[export]"`'

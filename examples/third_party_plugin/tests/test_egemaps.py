@@ -19,12 +19,12 @@ BANDWIDTH = 80  # Hz, of a formant
 
 class TestFunctionals(EncoderTests):
     component = EgemapsEncoder(window=0.5)
-    long = 0.2  # of a minute
+    long = 0.1  # of a minute
 
 
 class TestDescriptors(EncoderTests):
     component = EgemapsEncoder(level="descriptors")
-    long = 0.2
+    long = 0.1
 
 
 def vowel(

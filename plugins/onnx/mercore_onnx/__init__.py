@@ -54,7 +54,7 @@ class OnnxEncoder(Encoder):
     }
     licence = "that of the file; ONNX Runtime itself is MIT"
     citation = """\
-@software{onnxruntime,
+@software{microsoft2018onnxruntime,
   author = {{ONNX Runtime developers}},
   title = {{ONNX Runtime}},
   year = {2018},

@@ -46,7 +46,7 @@ class TimmImage(Encoder):
     inputs: ClassVar[Mapping[str, Spec]] = {"frames": Video()}
     licence = "that of the checkpoint, see its card; timm itself is Apache-2.0"
     citation = """\
-@misc{rw2019timm,
+@misc{wightman2019timm,
   author = {Wightman, Ross},
   title = {{PyTorch} Image Models},
   year = {2019},

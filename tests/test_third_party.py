@@ -106,7 +106,7 @@ def test_features_of_clips_are_those_of_opensmile(programs: Path, used: Path) ->
 def test_a_branch_is_trained_on_them(programs: Path, used: Path) -> None:
     (branch,) = json.loads(run(programs / "mer", "train", "--json", folder=used))
     assert branch["features"] == ["voice", "curve"]
-    assert min(branch["fold_waf"]) > 0
+    assert min(branch["fold_waf"]) > 0.8
 
 
 def test_it_began_as_what_mer_new_writes() -> None:

@@ -60,6 +60,7 @@ class EgemapsEncoder(Encoder):
     window: float | None = Field(
         default=None,
         ge=0.1,
+        le=60,
         description="Seconds that a row of functionals is about; else the clip. What is left over "
         "at the end counts to the last row.",
     )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from mercore.errors import CheckpointError, InputError, MercoreError
     from mercore.hookspecs import hookimpl
+    from mercore.inputs import audio_of, frames_of, text_of
     from mercore.media import Audio, Frames, Media, Text, Video, Waveform, Words
     from mercore.network import NetworkFusion
     from mercore.opening import open
@@ -72,14 +73,18 @@ __all__ = [
     "Waveform",
     "Weights",
     "Words",
+    "audio_of",
+    "frames_of",
     "hookimpl",
     "open",
+    "text_of",
 ]
 
 _MODULES = (
     "mercore.components",
     "mercore.errors",
     "mercore.hookspecs",
+    "mercore.inputs",
     "mercore.media",
     "mercore.network",
     "mercore.opening",

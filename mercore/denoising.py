@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from mercore.components import Inputs, MediaComponent, Noted, Preprocessor, Record
 from mercore.errors import InputError
+from mercore.inputs import text_of
 from mercore.media import Audio, FloatArray, Media, Spec, Text, Waveform, Words
 
 Unit = Literal["characters", "words"]
@@ -212,7 +213,4 @@ def noisy_audio(sample: Inputs) -> Waveform:
 
 def template_of(sample: Inputs) -> str | None:
     """Return what is said in the noisy audio, where a stream of it is wired."""
-    text = sample.get("text")
-    if text is not None and not isinstance(text, Text):
-        raise InputError(f"the input 'text' holds {type(text).__name__}, expected text")
-    return None if text is None else text.content
+    return text_of(sample) if sample.get("text") is not None else None

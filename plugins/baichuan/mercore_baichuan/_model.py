@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaModel
 
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError
-from mercore.media import FloatArray, Text
+from mercore.inputs import text_of
+from mercore.media import FloatArray
 from mercore.nn import (
     Checkpoint,
     HiddenStates,
@@ -54,7 +55,7 @@ class BaichuanModel:
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray | Noted[FloatArray]]:
-        lines = [self._lines.line(_text_of(sample)) for sample in batch]
+        lines = [self._lines.line(text_of(sample)) for sample in batch]
         runs = list(in_runs(lines, self._at_once))
         # Nothing waits for the device before the last run is under way.
         states = [self._run([lines[place] for place in run]) for run in runs]
@@ -141,13 +142,6 @@ def _network(sizes: Sizes, blocks: int, norm: bool) -> LlamaModel:
     if not norm:
         model.register_module("norm", nn.Identity())
     return model
-
-
-def _text_of(sample: Inputs) -> str:
-    text = sample["text"]
-    if not isinstance(text, Text):
-        raise InputError(f"the input 'text' holds {type(text).__name__}, expected text")
-    return text.content
 
 
 def _noted(matrix: FloatArray, line: Line) -> FloatArray | Noted[FloatArray]:

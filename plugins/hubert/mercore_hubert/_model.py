@@ -9,8 +9,8 @@ import torch
 
 from mercore.backends import only_float32
 from mercore.components import Inputs, Noted, Record
-from mercore.errors import InputError
-from mercore.media import FloatArray, Waveform
+from mercore.inputs import audio_of
+from mercore.media import FloatArray
 from mercore.nn import OnnxModel, device_of, dtype_of, rows
 from mercore_hubert import Hubert
 from mercore_hubert._audio import Convolutions, normalised, padded
@@ -108,16 +108,8 @@ class HubertEncoder:
         return [Noted(matrix, self._record) if self._record else matrix for matrix in matrices]
 
     def _audio(self, sample: Inputs) -> FloatArray:
-        media = sample["audio"]
-        if not isinstance(media, Waveform):
-            raise InputError(f"the input 'audio' holds {type(media).__name__}, expected audio")
-        least = self._convolutions.field
-        if len(media.samples) < least:
-            raise InputError(
-                f"the input 'audio' has {len(media.samples)} samples, expected {least} or more "
-                f"({1000 * least / RATE:g} ms), which give one frame; check the clip"
-            )
-        return normalised(media.samples) if self._normalise else media.samples
+        audio = audio_of(sample, rate=RATE, least=self._convolutions.field)
+        return normalised(audio) if self._normalise else audio
 
     def _pieces(self, audio: FloatArray) -> list[FloatArray]:
         options = self._options

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mercore.components import Inputs
 from mercore.errors import CheckpointError, InputError, RegistryError
-from mercore.media import FloatArray, Frames
+from mercore.inputs import frames_of
+from mercore.media import FloatArray
 from mercore.nn import (
     Checkpoint,
     HiddenStates,
@@ -60,7 +61,7 @@ class InternViTModel:
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray]:
-        clips = [_pixels(sample) for sample in batch]
+        clips = [frames_of(sample).pixels for sample in batch]
         # Nothing waits for the device before the last chunk is under way.
         pooled = torch.cat([self._pooled(pictures) for pictures in self._chunks(clips)])
         matrix = rows(pooled)
@@ -137,15 +138,3 @@ def _picture_size(options: InternViT, layout: Layout) -> int:
             f"{max(1, round(size / patch)) * patch}"
         )
     return size
-
-
-def _pixels(sample: Inputs) -> Pixels:
-    frames = sample["frames"]
-    if not isinstance(frames, Frames):
-        raise InputError(f"the input 'frames' holds {type(frames).__name__}, expected frames")
-    if not frames.pixels.size:
-        raise InputError(
-            f"the clip has {len(frames.pixels)} frames of {frames.pixels.shape[1:3]} pixels, "
-            "expected one frame or more; is there a face in it?"
-        )
-    return frames.pixels

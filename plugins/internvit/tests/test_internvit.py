@@ -326,7 +326,7 @@ def test_a_layer_that_is_not_there_is_refused(layer: int) -> None:
 @pytest.mark.parametrize("shape", [(0, 64, 64, 3), (2, 0, 64, 3)])
 def test_a_clip_without_pictures_is_refused(shape: tuple[int, ...]) -> None:
     nothing = Frames(np.zeros(shape, np.uint8), np.arange(float(shape[0])))
-    with pytest.raises(InputError, match=rf"the clip has {shape[0]} frames of \({shape[1]}, 64\)"):
+    with pytest.raises(InputError, match="'frames' holds no frame"):
         encode(InternViT(checkpoint=checkpoint()), nothing)
 
 

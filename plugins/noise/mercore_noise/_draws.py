@@ -7,14 +7,10 @@ import hashlib
 import numpy as np
 
 from mercore.components import Inputs
-from mercore.errors import InputError
-from mercore.media import Text
+from mercore.inputs import text_of
 
 
 def draws_for(sample: Inputs, name: str, seed: int) -> np.random.Generator:
     """Return the generator of the sample whose input ``id`` is given, for the component `name`."""
-    identifier = sample["id"]
-    if not isinstance(identifier, Text):
-        raise InputError(f"the input 'id' holds {identifier!r}, expected the id of the sample")
-    key = f"{name}\0{seed}\0{identifier.content}".encode()
+    key = f"{name}\0{seed}\0{text_of(sample, 'id')}".encode()
     return np.random.default_rng(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest()))

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from mercore.components import Inputs, Noted
-from mercore.errors import InputError
+from mercore.inputs import audio_of
 from mercore.media import FloatArray, Media, Waveform
 from mercore_noise._draws import draws_for
 from mercore_noise._rooms import reverberated, rooms_of
@@ -34,7 +34,7 @@ class NoiseAdder:
         return [self._one(sample) for sample in batch]
 
     def _one(self, sample: Inputs) -> Noted[Media]:
-        clean = samples_of(sample)
+        clean = audio_of(sample, rate=RATE)
         draws = draws_for(sample, self._options.name, self._options.seed)
         condition = self.condition(draws.random())
         if rms(clean) < SILENT:
@@ -78,15 +78,3 @@ def at_ratio(clean: FloatArray, added: FloatArray, snr: float) -> FloatArray:
     """Return the sum in which ``20 log10(rms(clean) / rms(what is added))`` is `snr`."""
     gain = rms(clean) / (rms(added) * 10 ** (snr / 20))
     return clean + np.float32(gain) * added
-
-
-def samples_of(sample: Inputs) -> FloatArray:
-    """Return the samples of the input ``audio``: finite, and at least one."""
-    audio = sample["audio"]
-    if not isinstance(audio, Waveform) or audio.rate != RATE:
-        raise InputError(f"the input 'audio' holds {audio!r}, expected audio at {RATE} Hz")
-    if not len(audio.samples):
-        raise InputError("the audio has 0 samples; check that the clip has sound")
-    if not np.isfinite(audio.samples).all():
-        raise InputError("the audio has samples that are not finite; check how it was made")
-    return audio.samples

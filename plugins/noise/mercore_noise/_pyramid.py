@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mercore.components import Inputs, Noted
-from mercore.errors import InputError
+from mercore.inputs import frames_of
 from mercore.media import Frames, Media
 from mercore_noise._draws import draws_for
 from mercore_noise.blur import Blur
@@ -31,9 +31,7 @@ class Blurrer:
         return [self._one(sample) for sample in batch]
 
     def _one(self, sample: Inputs) -> Noted[Media]:
-        frames = sample["video"]
-        if not isinstance(frames, Frames) or not len(frames.pixels):
-            raise InputError("the clip has no frames; check that it has a picture")
+        frames = frames_of(sample, "video")
         factors = self._options.factors
         drawn = draws_for(sample, self._options.name, self._options.seed).integers(len(factors))
         factor = factors[int(drawn)]

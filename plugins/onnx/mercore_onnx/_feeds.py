@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from mercore.components import Record
+from mercore.components import Inputs, Record
 from mercore.errors import CheckpointError, InputError
-from mercore.media import FloatArray, Frames, Media, Text, Waveform
+from mercore.inputs import audio_of, frames_of, text_of
+from mercore.media import FloatArray
 from mercore.nn import normalised, resized, stretched
 from mercore.packages import needed
 from mercore_onnx._graph import Array, Graph, Slot
@@ -22,14 +23,14 @@ EPS = 1e-7
 
 
 class Feed(Protocol):
-    """Turns one medium into the arrays of a run."""
+    """Turns the input of a sample into the arrays of a run."""
 
     batched: bool
     """Whether the first axis of what goes in and comes out is a batch."""
     at_once: int | None
     """How many items of a batch to run together; None for any number."""
 
-    def __call__(self, media: Media) -> tuple[Mapping[str, Array], Record]:
+    def __call__(self, sample: Inputs) -> tuple[Mapping[str, Array], Record]:
         """Return arrays by input, and what to note; raises InputError for what it cannot take."""
 
 
@@ -51,12 +52,8 @@ class AudioFeed:
             raise _shaped(graph, self._slot, "(samples), (batch, samples) or (batch, 1, samples)")
         _one_of_any_length(graph, self._slot)
 
-    def __call__(self, media: Media) -> tuple[Mapping[str, Array], Record]:
-        if not isinstance(media, Waveform):
-            raise InputError(f"the input 'audio' holds {type(media).__name__}, expected audio")
-        samples = media.samples
-        if len(samples) == 0:
-            raise InputError("the input 'audio' has no samples, expected one or more")
+    def __call__(self, sample: Inputs) -> tuple[Mapping[str, Array], Record]:
+        samples = audio_of(sample)
         if self._recipe.normalise == "zscore":
             samples = zscore(samples)
         axes = (1,) * (len(self._slot.shape) - 1)
@@ -90,15 +87,12 @@ class FramesFeed:
             raise _shaped(graph, self._slot, "a batch of any length, or of one")
         self.at_once = batch
 
-    def __call__(self, media: Media) -> tuple[Mapping[str, Array], Record]:
-        if not isinstance(media, Frames) or len(media.pixels) == 0:
-            found = "no frame" if isinstance(media, Frames) else type(media).__name__
-            raise InputError(f"the input 'frames' holds {found}, expected at least one frame")
-        recipe = self._recipe
+    def __call__(self, sample: Inputs) -> tuple[Mapping[str, Array], Record]:
+        frames, recipe = frames_of(sample), self._recipe
         if recipe.fit == "crop":
-            pixels = resized(media.pixels, recipe.size, shorter=recipe.shorter)
+            pixels = resized(frames.pixels, recipe.size, shorter=recipe.shorter)
         else:
-            pixels = stretched(media.pixels, recipe.size)
+            pixels = stretched(frames.pixels, recipe.size)
         pictures = self._scaled(pixels)  # (pictures, 3, size, size)
         if recipe.colour == "bgr":
             pictures = pictures[:, ::-1]
@@ -131,10 +125,8 @@ class TextFeed:
         _one_of_any_length(graph, self._ids)
         self._tokenizer = _tokenizer(file, recipe.most)
 
-    def __call__(self, media: Media) -> tuple[Mapping[str, Array], Record]:
-        if not isinstance(media, Text):
-            raise InputError(f"the input 'text' holds {type(media).__name__}, expected text")
-        found = self._tokenizer.encode(self._recipe.prefix + media.content)
+    def __call__(self, sample: Inputs) -> tuple[Mapping[str, Array], Record]:
+        found = self._tokenizer.encode(self._recipe.prefix + text_of(sample))
         if not found.ids:
             raise InputError("the input 'text' has no tokens, expected one or more")
         named = {

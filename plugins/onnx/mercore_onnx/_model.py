@@ -31,13 +31,12 @@ class OnnxFile:
         self._options = options
         self._graph = Graph(file, device, options.output)
         self._feed = _feed(options, self._graph, path)
-        (self._input,) = options.needs()
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
         return [self._encoded(sample) for sample in batch]
 
     def _encoded(self, sample: Inputs) -> FloatArray | Noted[FloatArray]:
-        fed, record = self._feed(sample[self._input])
+        fed, record = self._feed(sample)
         items = len(next(iter(fed.values())))
         step = self._feed.at_once or _PASS
         parts = [fed] if not self._feed.batched else _parts(fed, items, step)

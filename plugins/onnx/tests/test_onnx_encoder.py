@@ -451,7 +451,7 @@ def test_samples_that_the_graph_does_not_take_are_refused() -> None:
     function = encoder.load("cpu", "float32")
     wrong: list[tuple[Any, str]] = [
         (Waveform(SOUND[:100], RATE), r"does not take audio \(1, 100\)"),
-        (Waveform(SOUND[:0], RATE), "has no samples"),
+        (Waveform(SOUND[:0], RATE), "has 0 samples"),
         (WORDS, "holds Text, expected audio"),
     ]
     for media, says in wrong:

@@ -10,8 +10,9 @@ import torch
 
 from mercore.backends import only_float32
 from mercore.components import Inputs, Noted
-from mercore.errors import InputError, RegistryError, RunError
-from mercore.media import FloatArray, Media, Waveform
+from mercore.errors import RegistryError, RunError
+from mercore.inputs import audio_of
+from mercore.media import FloatArray, Media
 from mercore.nn import device_of, dtype_of
 from mercore_paraformer._decoder import decoder_of
 from mercore_paraformer._features import RATE
@@ -51,7 +52,8 @@ class Transcriber:
         self._nbest = options.nbest
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[Noted[Media]]:
-        clips = [list(pieces(_samples(sample), self._longest)) for sample in batch]
+        audios = [audio_of(sample, rate=RATE, least=0) for sample in batch]
+        clips = [list(pieces(audio, self._longest)) for audio in audios]
         heard = iter(self._heard([piece for clip in clips for piece in clip]))
         return [noted([next(heard) for _ in clip], self._tokens, self._nbest) for clip in clips]
 
@@ -94,16 +96,6 @@ def _hotwords(options: Paraformer, found: Published) -> list[list[int]]:
             "speech_seaco_paraformer_large_asr_nat-zh-cn-16k-common-vocab8404-pytorch'"
         )
     return spelt(options.hotwords, found.tokens, segments_in(found.files.get(SEGMENTS)))
-
-
-def _samples(sample: Inputs) -> FloatArray:
-    """Return the samples of the input ``audio``."""
-    audio = sample["audio"]
-    if not isinstance(audio, Waveform) or audio.rate != RATE:
-        raise InputError(f"the input 'audio' holds {audio!r}, expected audio at {RATE} Hz")
-    if not np.isfinite(audio.samples).all():
-        raise InputError("the audio has samples that are not finite; check how it was made")
-    return audio.samples
 
 
 def pieces(audio: FloatArray, longest: int) -> Iterator[FloatArray]:

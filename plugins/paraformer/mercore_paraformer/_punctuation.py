@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mercore.components import Inputs, IntArray, Noted
+from mercore.inputs import text_of
 from mercore.media import Media, Text
 from mercore.nn import device_of, dtype_of, moved
 from mercore_paraformer._punctuation_published import published
@@ -36,7 +37,7 @@ class Punctuator:
         self._step = options.window
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[Noted[Media]]:
-        texts = [_content(sample) for sample in batch]
+        texts = [text_of(sample) for sample in batch]
         marked = [bool(_MARKED.search(text)) for text in texts]
         words = [
             [] if passed else words_of(text, self._cut)
@@ -77,12 +78,6 @@ class Punctuator:
         scores = self._network(moved(words, self._device), told)
         found: IntArray = scores.argmax(-1).cpu().numpy()
         return found
-
-
-def _content(sample: Inputs) -> str:
-    text = sample["text"]
-    assert isinstance(text, Text)
-    return text.content
 
 
 def signs_of(words: Sequence[Word], signs: Sequence[str]) -> list[str]:

@@ -13,7 +13,8 @@ from pydantic import JsonValue
 
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError, RegistryError
-from mercore.media import FloatArray, Text, Waveform
+from mercore.inputs import audio_of, text_of
+from mercore.media import FloatArray
 from mercore.nn import (
     Checkpoint,
     HiddenStates,
@@ -139,7 +140,7 @@ class QwenJATModel:
         before, audio, behind = map(self._number, self._layout.span)
         head = [*self._head, before, *[audio] * (frames // 2), behind]
         start = len(head) + len(self._joint)
-        words = self._tokens.plain(_text_of(sample))
+        words = self._tokens.plain(text_of(sample).strip())
         room = self._layout.longest - start - len(self._tail)
         if len(words) > room:
             record |= {"tokens": len(words), "read_tokens": room}
@@ -201,25 +202,11 @@ class QwenJATModel:
 
 def _audio_of(sample: Inputs) -> tuple[FloatArray, dict[str, JsonValue]]:
     """Return the first 30 s, and what to note about them."""
-    audio = sample["audio"]
-    if not isinstance(audio, Waveform) or audio.rate != RATE:
-        raise InputError(f"the input 'audio' is not audio of {RATE} Hz")
-    if len(audio.samples) < SHORTEST:
-        raise InputError(
-            f"the audio has {len(audio.samples)} samples, less than the {SHORTEST} (30 ms) that "
-            "qwen_jat needs"
-        )
-    if len(audio.samples) > SAMPLES:
-        seconds = round(audio.seconds, 3)
-        return audio.samples[:SAMPLES], {"seconds": seconds, "read": SAMPLES / RATE}
-    return audio.samples, {}
-
-
-def _text_of(sample: Inputs) -> str:
-    text = sample["text"]
-    if not isinstance(text, Text):
-        raise InputError(f"the input 'text' holds {type(text).__name__}, expected text")
-    return text.content.strip()
+    audio = audio_of(sample, rate=RATE, least=SHORTEST)
+    if len(audio) > SAMPLES:
+        seconds = round(len(audio) / RATE, 3)
+        return audio[:SAMPLES], {"seconds": seconds, "read": SAMPLES / RATE}
+    return audio, {}
 
 
 def _at_least_one(matrix: FloatArray) -> FloatArray:

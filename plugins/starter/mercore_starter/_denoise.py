@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from mercore.components import Inputs, Noted
 from mercore.denoising import Chooser, Separated, template_of
+from mercore.inputs import audio_of
 from mercore.media import FloatArray, Media, Waveform
-from mercore_starter._audio import RATE, samples_of
+from mercore_starter._audio import RATE
 from mercore_starter.speech import DEEPFILTERNET, DeepFilterNet
 
 Array = NDArray[np.float64]
@@ -50,7 +51,7 @@ class Denoiser:
         self._choose = Chooser(options, device, dtype) if options.asr else None
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[Noted[Media]]:
-        clips = [samples_of(sample) for sample in batch]
+        clips = [audio_of(sample, rate=RATE) for sample in batch]
         # Each clip on one core, and as many clips as there are cores: the networks release the GIL.
         with ThreadPoolExecutor(self._workers) as pool:
             denoised = list(pool.map(self._denoise, clips))

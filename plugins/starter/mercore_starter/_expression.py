@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from mercore.backends import only_float32
 from mercore.components import Inputs
 from mercore.errors import CheckpointError
+from mercore.inputs import frames_of
 from mercore.media import FloatArray, Frames
 from mercore.nn import OnnxModel, device_of, dtype_of, moved, rows
-from mercore_starter.faces import EXPRESSION_WEIGHTS, FaceExpression, frames_of
+from mercore_starter.faces import EXPRESSION_WEIGHTS, FaceExpression
 
 SIDE = 112
 MEAN = (122.782, 117.001, 104.298)  # RGB
@@ -56,7 +57,7 @@ class ExpressionEncoder:
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray]:
         """Return one ``(frames, 256)`` or ``(frames, 7)`` float32 matrix a sample, in order."""
         # One sample a pass, so that the sums inside a convolution never depend on the batch.
-        return [self._encode(frames_of(sample, "frames")) for sample in batch]
+        return [self._encode(frames_of(sample)) for sample in batch]
 
     def _encode(self, frames: Frames) -> FloatArray:
         return np.concatenate([self._net(chunk) for chunk in _chunks(frames.pixels)])

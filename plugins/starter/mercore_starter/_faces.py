@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError
+from mercore.inputs import frames_of
 from mercore.media import Frames, Media
 from mercore.nn import device_of
 from mercore_starter._mtcnn import Candidates, Mtcnn
-from mercore_starter.faces import MTCNN_WEIGHTS, MtcnnFaces, frames_of
+from mercore_starter.faces import MTCNN_WEIGHTS, MtcnnFaces
 
 # Where the eyes (the left one of the picture first), the tip of the nose and the corners of the
 # mouth go in a crop of 112 x 112: the template of ArcFace (Deng et al. 2019), used by most models

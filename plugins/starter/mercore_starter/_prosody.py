@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mercore.components import Inputs
+from mercore.inputs import audio_of
 from mercore.media import FloatArray
-from mercore_starter._audio import RATE, samples_of
+from mercore_starter._audio import RATE
 from mercore_starter.prosody import FRAME_FEATURES, Prosody
 
 Array = NDArray[np.float64]
@@ -31,7 +32,7 @@ class ProsodyEncoder:
         self._dct = dct()
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray]:
-        return [self._encode(samples_of(sample)) for sample in batch]
+        return [self._encode(audio_of(sample, rate=RATE)) for sample in batch]
 
     def _encode(self, samples: FloatArray) -> FloatArray:
         columns = self._columns(samples.astype(np.float64))  # (frames, features)

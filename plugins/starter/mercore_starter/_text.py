@@ -16,8 +16,9 @@ from transformers.utils import logging as reports
 
 from mercore.backends import only_float32
 from mercore.components import Inputs, IntArray, Noted, Record
-from mercore.errors import CheckpointError, InputError
-from mercore.media import FloatArray, Text
+from mercore.errors import CheckpointError
+from mercore.inputs import text_of
+from mercore.media import FloatArray
 from mercore.nn import HiddenStates, OnnxModel, chosen, device_of, dtype_of, moved, rows
 from mercore_starter.text import MINILM, MiniLM
 
@@ -77,7 +78,7 @@ class TextEncoder:
         return _Reduced(model, self._layers, self._options.reduce).eval()
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
-        texts = [_text_of(sample) for sample in batch]
+        texts = [text_of(sample).strip() for sample in batch]
         spoken = [text for text in texts if text]
         encoded = iter(self._encode(spoken) if spoken else [])
         nothing = np.zeros((1, self._config.hidden_size), np.float32)
@@ -185,10 +186,3 @@ def _longest(config: Any) -> int:
     """Return how many tokens the model reads; RoBERTa keeps its first positions for padding."""
     offset = 0 if config.model_type == "bert" else config.pad_token_id + 1
     return int(config.max_position_embeddings - offset)
-
-
-def _text_of(sample: Inputs) -> str:
-    text = sample["text"]
-    if not isinstance(text, Text):
-        raise InputError(f"the input 'text' holds {type(text).__name__}, expected text")
-    return text.content.strip()

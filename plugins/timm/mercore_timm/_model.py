@@ -16,9 +16,10 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from mercore.components import Inputs
-from mercore.errors import CheckpointError, InputError, RegistryError, RunError
+from mercore.errors import CheckpointError, RegistryError, RunError
+from mercore.inputs import frames_of
 from mercore.machine import cores
-from mercore.media import FloatArray, Frames
+from mercore.media import FloatArray
 from mercore.nn import dtype_of, moved, normalised, rows
 from mercore_timm import TimmImage
 from mercore_timm._published import published
@@ -69,7 +70,7 @@ class TimmModel:
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray]:
-        clips = [_pixels(sample) for sample in batch]
+        clips = [frames_of(sample).pixels for sample in batch]
         todo = [frame for clip in clips for frame in clip]
         # The results stay on the device until all is under way, so that it never waits for Pillow.
         parts = [
@@ -138,17 +139,6 @@ def data_config(model: Any, options: TimmImage) -> dict[str, Any]:
             f"{options.weights}: the model reads {channels} channels, expected 3: red, green, blue"
         )
     return config
-
-
-def _pixels(sample: Inputs) -> NDArray[np.uint8]:
-    media = sample["frames"]
-    if not isinstance(media, Frames) or len(media.pixels) == 0:
-        found = "no frame" if isinstance(media, Frames) else type(media).__name__
-        raise InputError(
-            f"the input 'frames' holds {found}, expected at least one frame; check the clip and "
-            "the stream it is wired to"
-        )
-    return media.pixels
 
 
 def _chunks(todo: Sequence[NDArray[np.uint8]], size: int) -> list[Sequence[NDArray[np.uint8]]]:

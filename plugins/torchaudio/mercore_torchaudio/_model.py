@@ -15,8 +15,9 @@ from torchaudio.models import Wav2Vec2Model, wav2vec2_model, wavlm_model
 
 from mercore.checkpoints import locate
 from mercore.components import Inputs
-from mercore.errors import InputError, RunError
-from mercore.media import FloatArray, Waveform
+from mercore.errors import RunError
+from mercore.inputs import audio_of
+from mercore.media import FloatArray
 from mercore.nn import (
     Checkpoint,
     HiddenStates,
@@ -78,7 +79,7 @@ class BundleModel:
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray]:
         # Copied when all is under way: a copy waits for the device.
-        states = [self._states(_audio(sample)) for sample in batch]
+        states = [self._states(audio_of(sample, rate=RATE, least=FIELD)) for sample in batch]
         return [rows(state) for state in states]
 
     def _states(self, audio: FloatArray) -> Tensor:
@@ -132,15 +133,3 @@ def _checkpoint(options: TorchaudioBundle) -> Checkpoint:
     if path.is_file():
         return Checkpoint(path)
     return Checkpoint(next(path / name for name in names if (path / name).is_file()))
-
-
-def _audio(sample: Inputs) -> FloatArray:
-    media = sample["audio"]
-    if not isinstance(media, Waveform):
-        raise InputError(f"the input 'audio' holds {type(media).__name__}, expected audio")
-    if len(media.samples) < FIELD:
-        raise InputError(
-            f"the input 'audio' has {len(media.samples)} samples, expected {FIELD} or more "
-            f"({1000 * FIELD / RATE:g} ms), which give one frame; check the clip"
-        )
-    return media.samples

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor
 
 from mercore.components import Inputs
-from mercore.errors import CheckpointError, InputError, RegistryError
-from mercore.media import FloatArray, Waveform
+from mercore.errors import CheckpointError, RegistryError
+from mercore.inputs import audio_of
+from mercore.media import FloatArray
 from mercore.nn import dtype_of, moved, rows
 from mercore_transformers._loading import loaded
 from mercore_transformers._runs import budget_of, runs
@@ -64,7 +65,7 @@ class AudioEncoder:
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray]:
-        cut = [self._pieces(_samples(sample, self._least)) for sample in batch]
+        cut = [self._pieces(audio_of(sample, least=self._least)) for sample in batch]
         encoded = iter(self._encode([piece for pieces in cut for piece in pieces]))
         matrices = [np.concatenate([next(encoded) for _ in pieces]) for pieces in cut]
         if self._options.pool == "mean":
@@ -146,18 +147,6 @@ def _pads(config: Any) -> bool:
     """Return whether padding changes nothing; an adapter behind the blocks shortens the rows."""
     layer_norms = getattr(config, "feat_extract_norm", None) == "layer"
     return config.model_type in MASKED and layer_norms and not getattr(config, "add_adapter", False)
-
-
-def _samples(sample: Inputs, least: int) -> FloatArray:
-    media = sample["audio"]
-    if not isinstance(media, Waveform):
-        raise InputError(f"the input 'audio' holds {type(media).__name__}, expected audio")
-    if len(media.samples) < least:
-        raise InputError(
-            f"the input 'audio' has {len(media.samples)} samples, expected {least} or more "
-            f"({1000 * least / media.rate:g} ms), which give one frame; check the clip"
-        )
-    return media.samples
 
 
 def _stacked(pieces: Sequence[Prepared]) -> Prepared:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from mercore.components import Inputs
 from mercore.errors import RegistryError
+from mercore.inputs import frames_of
 from mercore.media import FloatArray, Frames
 from mercore.nn import dtype_of, rows
 from mercore_transformers._loading import loaded
-from mercore_transformers._pictures import PREPARED, Pictures, frames_of
+from mercore_transformers._pictures import PREPARED, Pictures
 from mercore_transformers._runs import budget_of
 from mercore_transformers._sources import found
 from mercore_transformers._states import reduced

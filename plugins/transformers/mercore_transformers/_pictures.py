@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor
 
-from mercore.components import Inputs
-from mercore.errors import CheckpointError, InputError
+from mercore.errors import CheckpointError
 from mercore.media import Frames
 from mercore.nn import moved
 from mercore_transformers._sources import quiet, said
@@ -45,15 +44,3 @@ class Pictures:
     def _moved(self, array: Any) -> Tensor:
         tensor = moved(array, self._device)
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
-
-
-def frames_of(sample: Inputs) -> Frames:
-    """Return the frames; InputError where there are none."""
-    media = sample["frames"]
-    if not isinstance(media, Frames) or len(media.pixels) == 0:
-        what = "no frame" if isinstance(media, Frames) else type(media).__name__
-        raise InputError(
-            f"the input 'frames' holds {what}, expected at least one frame; check the clip and "
-            "the stream it is wired to"
-        )
-    return media

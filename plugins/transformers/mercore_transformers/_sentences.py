@@ -11,11 +11,12 @@ from torch import Tensor
 from mercore.checkpoints import locate
 from mercore.components import Inputs, Noted
 from mercore.errors import CheckpointError, RegistryError, did_you_mean
+from mercore.inputs import text_of
 from mercore.media import FloatArray
 from mercore.nn import rows
 from mercore_transformers._modules import MODULES, Recipe, recipe
 from mercore_transformers._sources import in_folder
-from mercore_transformers._text import TextModel, noted, text_of
+from mercore_transformers._text import TextModel, noted
 from mercore_transformers._tokens import Piece, Tokens
 from mercore_transformers.sentences import SentenceTransformers
 from mercore_transformers.text import TransformersText

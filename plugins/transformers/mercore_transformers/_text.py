@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError
-from mercore.media import FloatArray, Text
+from mercore.inputs import text_of
+from mercore.media import FloatArray
 from mercore.nn import moved, rows
 from mercore_transformers._loading import loaded
 from mercore_transformers._runs import budget_of, runs
@@ -126,14 +127,6 @@ class TextEncoder:
             mean: FloatArray = matrix.mean(0, keepdims=True)
             return mean
         return {"first": matrix[:1], "last": matrix[-1:]}.get(self._options.pool, matrix).copy()
-
-
-def text_of(sample: Inputs) -> str:
-    """Return the text; InputError where it is none."""
-    text = sample["text"]
-    if not isinstance(text, Text):
-        raise InputError(f"the input 'text' holds {type(text).__name__}, expected text")
-    return text.content
 
 
 def noted(

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from mercore.backends import only_float32
 from mercore.checkpoints import locate
 from mercore.components import Inputs, IntArray, Noted, Record
-from mercore.errors import InputError, RegistryError, RunError
+from mercore.errors import RegistryError, RunError
+from mercore.inputs import frames_of
 from mercore.machine import cores
 from mercore.media import FloatArray, Frames
 from mercore.nn import (
@@ -148,7 +149,7 @@ class VitMAEModel:
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
-        clips = [_frames_of(sample) for sample in batch]
+        clips = [frames_of(sample) for sample in batch]
         cells, most = self._options.grid**2, self._options.pictures
         plans = [shown(len(clip.pixels), cells, most) for clip in clips]
         todo = [(clip, frames) for clip, plan in zip(clips, plans, strict=True) for frames in plan]
@@ -208,17 +209,6 @@ def _pass(device: str) -> int:
     if kind not in _PASS:
         raise RunError(f"vit_mae: device {device!r}: expected cpu, cuda or cuda:N")
     return _PASS[kind]
-
-
-def _frames_of(sample: Inputs) -> Frames:
-    media = sample["frames"]
-    if not isinstance(media, Frames) or len(media.pixels) == 0:
-        found = "no frame" if isinstance(media, Frames) else type(media).__name__
-        raise InputError(
-            f"the input 'frames' holds {found}, expected at least one frame; check the clip and "
-            "the stream it is wired to"
-        )
-    return media
 
 
 def _chunks(todo: Sequence[Shows], size: int) -> list[Sequence[Shows]]:

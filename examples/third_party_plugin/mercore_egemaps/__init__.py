@@ -9,8 +9,9 @@ from typing import ClassVar, Literal, Self
 from mercore import Audio, Encode, Encoder, hookimpl
 from pydantic import Field, model_validator
 
+RATE = 16_000  # samples a second
 DIMS = {"functionals": 88, "descriptors": 25}
-RATE = 100.0  # descriptors a second (Hz)
+DESCRIPTORS = 100.0  # rows of descriptors a second
 
 
 class EgemapsEncoder(Encoder):
@@ -27,7 +28,7 @@ class EgemapsEncoder(Encoder):
     """
 
     name = "egemaps"
-    inputs: ClassVar = {"audio": Audio(rate=16_000)}
+    inputs: ClassVar = {"audio": Audio(rate=RATE)}
     licence: ClassVar[str] = "audEERING Research License Agreement: no commercial use"
     citation: ClassVar[str] = """\
 @article{eyben2016gemaps,
@@ -80,7 +81,7 @@ class EgemapsEncoder(Encoder):
     def frame_rate(self) -> float | None:
         """Return 100 Hz for descriptors, or how many windows there are a second, if any."""
         if self.level == "descriptors":
-            return RATE
+            return DESCRIPTORS
         return 1 / self.window if self.window is not None else None
 
     def identity(self) -> Mapping[str, str]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from mercore import InputError, Inputs, Waveform
+from mercore import Inputs, audio_of
 from mercore.media import FloatArray
 from opensmile import FeatureLevel, FeatureSet, Smile
 
-from mercore_egemaps import EgemapsEncoder
+from mercore_egemaps import RATE, EgemapsEncoder
 
 LEVELS = {
     "functionals": FeatureLevel.Functionals,
     "descriptors": FeatureLevel.LowLevelDescriptors,
 }
-SHORTEST = 0.06  # seconds: the window of the pitch, below which openSMILE gives NaN
+SHORTEST = 960  # samples: the window of the pitch, below which openSMILE gives NaN
 
 
 class Model:
@@ -27,27 +27,18 @@ class Model:
 
     def __call__(self, batch: Sequence[Inputs]) -> list[FloatArray]:
         """Return one ``(frames, dim)`` float32 matrix a sample, in order."""
-        return [self.described(sample["audio"]) for sample in batch]
+        return [self.described(audio_of(sample, rate=RATE, least=SHORTEST)) for sample in batch]
 
-    def described(self, audio: object) -> FloatArray:
-        """Return the rows of one sample; raises InputError where there is too little audio."""
-        if not isinstance(audio, Waveform):
-            raise InputError("there is no audio")
-        if audio.seconds < SHORTEST:
-            raise InputError(f"{audio.seconds:.3f} s of audio, expected {SHORTEST} s or more")
-        rows = [self.rows(part, audio.rate) for part in parts(audio, self.window)]
-        return np.concatenate(rows)  # (frames, dim)
-
-    def rows(self, samples: FloatArray, rate: int) -> FloatArray:
-        """Return what openSMILE makes of one stretch of audio: ``(frames, dim)``."""
-        rows: FloatArray = self.smile.process_signal(samples, rate).to_numpy(np.float32)
-        return rows
+    def described(self, samples: FloatArray) -> FloatArray:
+        """Return the ``(frames, dim)`` rows of one sample."""
+        tables = [self.smile.process_signal(part, RATE) for part in parts(samples, self.window)]
+        return np.concatenate([table.to_numpy(np.float32) for table in tables])
 
 
-def parts(audio: Waveform, window: float | None) -> list[FloatArray]:
+def parts(samples: FloatArray, window: float | None) -> list[FloatArray]:
     """Return the windows of the audio, one or more; the last takes what is left over."""
     if window is None:
-        return [audio.samples]
-    length = round(window * audio.rate)
-    count = max(1, len(audio.samples) // length)
-    return np.split(audio.samples, [length * n for n in range(1, count)])
+        return [samples]
+    length = round(window * RATE)
+    count = max(1, len(samples) // length)
+    return np.split(samples, [length * n for n in range(1, count)])

@@ -117,7 +117,7 @@ class Component(BaseModel, ABC):
     revision: ClassVar[int] = 1
     """Raise it when the code gives other numbers than before, so that they are computed anew."""
     licence: ClassVar[str] = ""
-    """Of the weights that it uses by default, where it uses any: an SPDX id, or words."""
+    """Of the weights it uses by default, or of the program it runs: an SPDX id, or words."""
     citation: ClassVar[str] = ""
     """What to cite when it is used: BibTeX entries, which may be indented as a docstring is."""
     example: ClassVar[Mapping[str, JsonValue]] = {}

@@ -3,7 +3,7 @@
 A lineage is a JSON object:
 
 - ``kind``, ``name``; ``line`` of the registry; ``uses``, ``about`` (one line), ``distribution``,
-  ``revision``, ``licence`` (of the default weights, ``""`` where there are none);
+  ``revision``, ``licence`` (of the default weights or a program, else ``""``);
 - ``options``: name to ``value``, and ``by``: ``registry``, ``search`` or ``default``; of a
   component ``uses``, and ``with`` as given;
 - ``identity``: what decides the numbers beside the options, such as a hash of the checkpoint;

@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Waveform:
-    """Mono audio."""
+    """Mono audio: float32 `samples`, nominally in [-1, 1], at a `rate` in Hz."""
 
     samples: FloatArray
     """``(samples,)`` float32, nominally in [-1, 1]."""
@@ -31,7 +31,7 @@ class Waveform:
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Pictures in order of time."""
+    """Pictures in order of time: RGB `pixels`, ``(frames, height, width, 3)``, and `times` (s)."""
 
     pixels: NDArray[np.uint8]
     """``(frames, height, width, 3)`` RGB."""
@@ -41,7 +41,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Text:
-    """What is said or written."""
+    """What is said or written: its `content`."""
 
     content: str
 
@@ -57,7 +57,7 @@ Media = Waveform | Frames | Text
 
 @dataclass(frozen=True)
 class Audio:
-    """Asks for mono audio at a sampling rate."""
+    """Asks for mono audio at a sampling `rate` in Hz."""
 
     rate: int
     """Hz."""

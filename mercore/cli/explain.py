@@ -102,7 +102,7 @@ def _add(tree: Tree, line: str) -> Tree:
 
 
 def _facts(about: Json) -> Iterator[str]:
-    licence = f", weights under {about['licence']}" if about["licence"] else ""
+    licence = f", weights or program under {about['licence']}" if about["licence"] else ""
     yield f"{about['uses']} of {about['distribution']}{licence}: {about['about']}"
     yield from _options(about)
     for name, value in about["identity"].items():

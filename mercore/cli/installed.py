@@ -202,5 +202,6 @@ def _print_weights(about: Json) -> None:
         cure = f": {weights['cure']}" if weights["cure"] else ""
         click.echo(f"  {weights['checkpoint'] or 'weights'}, {weights['state']}{cure}")
     if about["licence"]:
-        click.echo(f"licence of the weights: {about['licence']}")
+        of = "weights" if about["checkpoints"] else "program it runs"
+        click.echo(f"licence of the {of}: {about['licence']}")
     click.echo()

@@ -47,6 +47,7 @@ class OnnxEncoder(Encoder):
     """
 
     name = "onnx"
+    example: ClassVar = {"checkpoint": "checkpoints/wav2vec2.onnx", "audio": {"rate": 16_000}}
     inputs: ClassVar[Mapping[str, Spec]] = {
         "audio": Audio(rate=16_000),
         "frames": Video(),

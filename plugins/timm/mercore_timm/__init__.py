@@ -43,6 +43,7 @@ class TimmImage(Encoder):
     """
 
     name = "timm_image"
+    example: ClassVar = {"model": "vit_small_patch14_dinov2.lvd142m"}
     inputs: ClassVar[Mapping[str, Spec]] = {"frames": Video()}
     licence = "that of the checkpoint, see its card; timm itself is Apache-2.0"
     citation = """\

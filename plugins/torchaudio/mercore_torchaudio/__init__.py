@@ -53,6 +53,7 @@ class TorchaudioBundle(Encoder):
     """
 
     name = "torchaudio_bundle"
+    example: ClassVar = {"bundle": "WAVLM_BASE_PLUS"}
     inputs: ClassVar = {"audio": Audio(rate=RATE)}
     licence = "MIT by torchaudio's documentation; CC-BY-NC-4.0 for the VOXPOPULI bundles and MMS_FA"
     citation = """\
@@ -104,7 +105,7 @@ class TorchaudioBundle(Encoder):
         """Where the weights are: a file, or a hub id; raises ``CheckpointError`` for neither."""
         file = FILES[self.bundle]
         if self.checkpoint is None:
-            kept = _torch_home() / "hub" / "checkpoints" / Path(file).name
+            kept = _kept(file)
             if not kept.is_file():
                 raise CheckpointError(
                     f"torchaudio_bundle: the weights of {self.bundle} are not at {str(kept)!r}, "
@@ -116,7 +117,10 @@ class TorchaudioBundle(Encoder):
         return str(_inside(folder, file)) if folder.is_dir() else self.checkpoint
 
     def identity(self) -> Mapping[str, JsonValue]:
-        """Return what identifies the weights, wherever they lie."""
+        """Return what identifies the weights wherever they lie: until they do, their name."""
+        file = FILES[self.bundle]
+        if self.checkpoint is None and not _kept(file).is_file():
+            return {"checkpoint": file}
         return {"checkpoint": checkpoints.identity(self.weights)}
 
     def load(self, device: str, dtype: str) -> Encode:
@@ -124,6 +128,11 @@ class TorchaudioBundle(Encoder):
         from mercore_torchaudio._model import BundleModel
 
         return BundleModel(self, device, dtype)
+
+
+def _kept(file: str) -> Path:
+    """Return where torchaudio keeps the weights of that name."""
+    return _torch_home() / "hub" / "checkpoints" / Path(file).name
 
 
 def _torch_home() -> Path:

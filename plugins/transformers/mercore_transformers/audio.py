@@ -38,6 +38,7 @@ class TransformersAudio(Layered):
     """
 
     name = "transformers_audio"
+    example: ClassVar = {"checkpoint": "microsoft/wavlm-large"}
     inputs: ClassVar[Mapping[str, Spec]] = {"audio": Audio(rate=RATE)}
 
     rate: int = Field(default=RATE, ge=1)

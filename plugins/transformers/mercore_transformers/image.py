@@ -29,6 +29,7 @@ class TransformersImage(Layered):
     """
 
     name = "transformers_image"
+    example: ClassVar = {"checkpoint": "facebook/dinov2-large"}
     inputs: ClassVar[Mapping[str, Spec]] = {"frames": Video()}
 
     pool: Literal["mean", "cls", "pooler"] = "mean"

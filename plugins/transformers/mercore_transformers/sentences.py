@@ -42,6 +42,7 @@ class SentenceTransformers(Pretrained):
     """
 
     name = "sentence_transformers"
+    example: ClassVar = {"checkpoint": "intfloat/multilingual-e5-large"}
     citation = f"{REIMERS}\n\n{WOLF}"
     inputs: ClassVar[Mapping[str, Spec]] = {"text": Words()}
 

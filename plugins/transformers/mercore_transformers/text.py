@@ -34,6 +34,7 @@ class TransformersText(Layered):
     """
 
     name = "transformers_text"
+    example: ClassVar = {"checkpoint": "FacebookAI/xlm-roberta-large"}
     inputs: ClassVar[Mapping[str, Spec]] = {"text": Words()}
 
     pool: Literal["tokens", "mean", "first", "last"] = "tokens"

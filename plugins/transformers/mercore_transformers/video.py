@@ -31,6 +31,7 @@ class TransformersVideo(Layered):
     """
 
     name = "transformers_video"
+    example: ClassVar = {"checkpoint": "MCG-NJU/videomae-base"}
     inputs: ClassVar[Mapping[str, Spec]] = {"frames": Video(count=FRAMES)}
 
     frames: int = Field(default=FRAMES, ge=1)

@@ -26,7 +26,7 @@ from mercore.weights import MISSING, weights_of
 
 PASSED, FAILED, SKIPPED, XFAILED = "passed", "failed", "skipped", "xfailed"
 LEAST_CLIPS = 3
-WITHOUT_GPU = ("-k", "not device")
+WITHOUT_GPU = ("-k", "not test_devices")
 
 _MODULE = '''\
 """The conformance suite of mercore for {kind} {name!r}."""

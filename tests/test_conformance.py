@@ -65,7 +65,8 @@ def test_a_sound_component_passes_all_checks_and_says_what_was_skipped() -> None
     assert verdict.passed
     assert set(outcomes(verdict).values()) == {PASSED, SKIPPED}
     skipped = {check.name: check.message for check in verdict.checks if check.outcome == SKIPPED}
-    assert skipped == {"test_optional_inputs_may_be_absent": "no optional inputs"}
+    assert skipped.pop("test_optional_inputs_may_be_absent") == "no optional inputs"
+    assert set(skipped) <= {"test_a_batch_is_no_slower_than_its_samples_one_by_one"}  # too quick
     assert outcomes(verdict)["test_order_is_kept"] == PASSED
     assert not [name for name in sys.modules if name.startswith("test_letters_")]
 

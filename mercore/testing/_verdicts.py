@@ -40,7 +40,7 @@ def said(report: pytest.TestReport) -> str:
     if not report.failed:
         return ""
     crash = getattr(report.longrepr, "reprcrash", None)
-    message = crash.message if crash else report.longreprtext
+    message = crash.message if crash else report.longrepr
     return str(message).strip().removeprefix("AssertionError: ")
 
 

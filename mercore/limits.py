@@ -83,8 +83,8 @@ NO_LIMITS = Limits(math.inf, 2**62, 2**62, 2**62, 2**62)
 def _beyond(path: str, found: str, limit: str, option: str) -> InputError:
     # Some files tell it only while they are decoded: the rest of them is not looked at.
     return InputError(
-        f"{path}: {found} or more, and the limit is {limit}; raise it with --{option}, and try "
-        "the clip again with --retry-failed"
+        f"{path}: {found} or more, and the limit is {limit}; raise it with --{option} (features of "
+        "a clip that failed are tried again with --retry-failed)"
     )
 
 

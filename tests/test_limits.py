@@ -74,8 +74,8 @@ def test_a_clip_of_ten_hours_is_refused_before_it_is_decoded(tmp_path: Path) -> 
         read_audio(str(path), 16_000)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 1  # 10 s to decode it
     assert str(caught.value) == (
-        f"{path}: lasts 36000.0 s or more, and the limit is 3600 s; raise it with --max-seconds, "
-        "and try the clip again with --retry-failed"
+        f"{path}: lasts 36000.0 s or more, and the limit is 3600 s; raise it with --max-seconds "
+        "(features of a clip that failed are tried again with --retry-failed)"
     )
 
 

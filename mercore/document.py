@@ -15,6 +15,10 @@ Key = tuple[str | int, ...]
 """The way to a place of the file: ``("features", "hubert", "uses")``."""
 Mistake = tuple[Key, str]
 
+_LARGEST = 1024**2  # characters; the registry of the paper has 2,000
+_DEEPEST = 32  # an option of a component that is an option of a component is 6 deep
+_SHOWN = 100  # characters of a key
+
 
 @dataclass(frozen=True)
 class Document:
@@ -33,9 +37,9 @@ class Document:
         """Return the file's content; raises RegistryError when it is not a plain YAML mapping."""
         text = _text(path)
         try:
-            _refuse_aliases(path, text)
+            _check_events(path, text)
             root = yaml.compose(text, Loader=yaml.SafeLoader)
-            data = yaml.safe_load(text)
+            data = _constructed(path, text)
         except yaml.YAMLError as error:
             raise RegistryError(_syntax(path, error)) from error
         if not isinstance(data, dict):
@@ -44,7 +48,7 @@ class Document:
 
     def error(self, mistakes: Iterable[Mistake]) -> RegistryError:
         """Return one error for all mistakes, in the order of the file."""
-        placed = sorted((self._line(key), ".".join(map(str, key)), text) for key, text in mistakes)
+        placed = sorted((self._line(key), _dotted(key), text) for key, text in mistakes)
         texts = [
             f"{self.path.name}:{line}: {key + ': ' if key else ''}{text}"
             for line, key, text in placed
@@ -60,18 +64,42 @@ class Document:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
         raise RegistryError(f"no registry at {str(path)!r}; name one with --registry") from error
     except (OSError, UnicodeDecodeError) as error:
         raise RegistryError(f"cannot read {path}: {error}") from error
+    if len(text) > _LARGEST:
+        raise RegistryError(f"{path}: more than {_LARGEST} characters; no registry is so large")
+    return text
 
 
-def _refuse_aliases(path: Path, text: str) -> None:
+def _check_events(path: Path, text: str) -> None:
+    """Refuse what makes much of little, before anything is built of it."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        where = f"{path.name}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            raise RegistryError(f"{path.name}:{line}: YAML aliases (*name) are not used here")
+            raise RegistryError(f"{where}: YAML aliases (*name) are not used here")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise RegistryError(f"{where}: nested more than {_DEEPEST} deep; no registry is so")
+
+
+def _constructed(path: Path, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (ValueError, LookupError, AttributeError, OverflowError) as error:
+        # PyYAML lets others than its own errors pass: a thirteenth month, 5000 digits.
+        raise RegistryError(f"{path.name}: a value that YAML cannot read: {error}") from error
+
+
+def _dotted(key: Key) -> str:
+    """Return the key as ``features.hubert.uses``; what is far too long for a name is cut."""
+    names = map(str, key)
+    return ".".join(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..." for name in names)
 
 
 def _syntax(path: Path, error: yaml.YAMLError) -> str:

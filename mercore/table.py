@@ -138,7 +138,7 @@ def _from_json(path: Path, text: Iterable[str]) -> Table:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
             raise ManifestError(f"{path.name}:{number}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise ManifestError(f"{path.name}:{number}: expected an object, found {line[:40]!r}")

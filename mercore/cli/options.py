@@ -55,6 +55,10 @@ MACHINE = [
         help="Features at once; 0: two on a CPU, else one.",
     ),
 ]
+WATCHED = [
+    click.option("--log", metavar="FILE", help="Add what happens to it, as lines of JSON."),
+    click.option("--metrics", metavar="FILE", help="Keep figures in it, for Prometheus."),
+]
 RETRY = click.option("--retry-failed", is_flag=True, help="Try samples that failed before again.")
 
 

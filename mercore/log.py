@@ -77,11 +77,12 @@ class _Lines:
         self._warned = False
         self._torn = False
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
         except OSError as error:
             raise RunError(
-                f"log {str(path)!r}: cannot write it: {error.strerror}; give a file in a folder "
-                "that is there and that you may write to"
+                f"log {str(path)!r}: cannot write it: {error.strerror}; give a file that you may "
+                "write to"
             ) from error
 
     def add(self, line: bytes) -> None:

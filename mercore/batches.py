@@ -67,8 +67,9 @@ def apply(
 ) -> list[object]:
     """Return one output, or the exception that stands in its place, for each sample.
 
-    Out of memory halves the batch; `halved` is told how many samples it had. Any other error of a batch runs it again one by one, so that
-    only the sample that caused it fails. Errors that no sample can cause are raised.
+    Out of memory halves the batch; `halved` is told how many samples it had. Any other error of a
+    batch runs it again one by one, so that only the sample that caused it fails. Errors that no
+    sample can cause are raised.
     """
     if not batch:
         return []

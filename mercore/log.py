@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
+from types import TracebackType
 
 from mercore.counts import Count
 from mercore.errors import RunError
@@ -19,7 +20,10 @@ _PAUSE = 1.0  # seconds between two lines about the progress of one thing
 
 
 class Log:
-    """A Watch that adds a line to a file for each event; other processes may add theirs too."""
+    """A Watch that adds a line to a file for each event; other processes may add theirs too.
+
+    A context manager, which closes the file at the end.
+    """
 
     def __init__(self, path: str | Path, warn: Callable[[str], None]) -> None:
         """Open the file; RunError where it cannot be written.
@@ -30,6 +34,17 @@ class Log:
         self._lines = _Lines(Path(path), warn)
         self._counts: dict[str, Count] = {}
         self._lock = Lock()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lines.close()
 
     def start(self, name: str, total: int) -> None:
         """Write ``started``."""
@@ -96,6 +111,10 @@ class _Lines:
         self._torn = written < len(data)
         if self._torn:  # the disk is full; what follows begins on a line of its own
             self._failed("only part of a line was written")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def _failed(self, reason: str) -> None:
         if not self._warned:

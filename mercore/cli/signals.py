@@ -29,8 +29,8 @@ class Stopped(KeyboardInterrupt):
 def stoppable(said: str = "") -> Iterator[None]:
     """Let the first SIGINT or SIGTERM raise Stopped, and the second end the process at once.
 
-    `said` is printed to stderr at the first. A signal that is ignored, as SIGINT is under
-    ``nohup``, stays so. Elsewhere than in the main thread, which alone may do this, nothing changes.
+    `said` is printed to stderr at the first. A signal that is ignored, as SIGINT is in the
+    background of a script, stays so. Only the main thread may do this: in another nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -33,9 +33,9 @@ def watching(options: dict[str, Any], registry: str | Path) -> Iterator[Watch]:
     from mercore.watch import Several
 
     began = time.monotonic()
-    files = _files(options.pop("log"), options.pop("metrics"))
+    log, metrics = options.pop("log"), options.pop("metrics")
     with ExitStack() as stack:
-        watch = Several([*files, stack.enter_context(Bars())])
+        watch = Several([*_files(log, metrics, stack), stack.enter_context(Bars())])
         watch.note(_begun(Path(registry)))
         try:
             with stoppable(_STOPPING):
@@ -46,13 +46,14 @@ def watching(options: dict[str, Any], registry: str | Path) -> Iterator[Watch]:
         watch.note(_finished(time.monotonic() - began))
 
 
-def _files(log: str | None, metrics: str | None) -> list[Watch]:
+def _files(log: str | None, metrics: str | None, stack: ExitStack) -> list[Watch]:
+    """Return those who write files; what they open is closed with the stack."""
     from mercore.log import Log
     from mercore.openmetrics import Metrics
 
     watches: list[Watch] = []
     if log is not None:
-        watches.append(Log(log, _warn))
+        watches.append(stack.enter_context(Log(log, _warn)))
     if metrics is not None:
         watches.append(Metrics(metrics, _warn))
     return watches

@@ -59,11 +59,12 @@ class Metrics:
             self._update()
 
     def note(self, event: Event) -> None:
-        """Take over what the event tells; the file is written at once when the run ends."""
+        """Take over what the event tells; it is written at once when the run begins or ends."""
         with self._lock:
             if isinstance(event, RunStarted):
                 told = {"command": event.command, "version": event.version, "host": event.host}
                 self._about = told | {"registry": event.fingerprint or ""}
+                self._update(now=True)
             elif isinstance(event, Spent | Finished):
                 about = asdict(event)
                 self._seconds[event.name] = {part: about[part] for part in _PARTS}
@@ -93,7 +94,7 @@ class Metrics:
         running = self._state == _STATES[0]
         counts = [({"name": name}, count) for name, count in self._counts.items()]
         families = [
-            _gauge("run", "What runs, as labels.", [(self._about, 1)]),
+            _gauge("run_info", "What runs, as labels.", [(self._about, 1)]),
             _gauge("run_state", "1 for the state that the run is in.",
                    [({"state": state}, state == self._state) for state in _STATES]),
             _gauge("run_started_timestamp_seconds", "When it began.", [({}, self._began)]),

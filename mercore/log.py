@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -32,6 +33,7 @@ class Log:
         no run.
         """
         self._lines = _Lines(Path(path), warn)
+        self._run = secrets.token_hex(4)  # tells the lines of one process from those of another
         self._counts: dict[str, Count] = {}
         self._lock = Lock()
 
@@ -71,7 +73,8 @@ class Log:
     def _write(self, event: Event) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         about = {name: _plain(value) for name, value in asdict(event).items()}
-        text = json.dumps({"time": at, "event": event.kind} | about, ensure_ascii=False)
+        common = {"time": at, "run": self._run, "event": event.kind}
+        text = json.dumps(common | about, ensure_ascii=False)
         # A name on the disk need not be UTF-8: what cannot be encoded becomes an escape of JSON.
         self._lines.add(text.encode("utf-8", "backslashreplace") + b"\n")
 

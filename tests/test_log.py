@@ -61,7 +61,7 @@ def test_a_run_is_told_from_its_begin_to_its_end(folder: Path) -> None:
     first, _, failed, progress, finished = told[:5]
     digest = hashlib.sha256((folder / "registry.yaml").read_bytes()).hexdigest()[:12]
     assert first == {
-        "time": first["time"], "event": "run_started", "command": "run", "version": __version__,
+        "time": first["time"], "run": first["run"], "event": "run_started", "command": "run", "version": __version__,
         "registry": "registry.yaml", "fingerprint": digest, "host": socket.gethostname(),
         "pid": os.getpid(),
     }  # fmt: skip
@@ -94,6 +94,8 @@ def test_every_command_that_works_long_adds_to_the_same_file(folder: Path) -> No
     begun = [event for event in told if event["event"] == "run_started"]
     assert [event["command"] for event in begun] == ["extract", "train", "mine", "run", "predict"]
     assert len({event["fingerprint"] for event in begun}) == 1
+    assert len({event["run"] for event in begun}) == 5
+    assert {event["run"] for event in told} == {event["run"] for event in begun}
     assert begun[-1]["registry"] == "runs/default/registry.yaml"
 
 
@@ -116,7 +118,7 @@ def test_a_batch_that_is_too_big_is_told(folder: Path) -> None:
     (folder / "manifest.csv").write_text(text.replace("refuse me", "greedy"))
     mer("extract", "--log", "log.jsonl")
     halved = [event for event in events() if event["event"] == "halved"]
-    assert halved[0] == {"time": halved[0]["time"], "event": "halved", "name": "few", "samples": 17}
+    assert (halved[0]["name"], halved[0]["samples"]) == ("few", 17)
     assert [event["samples"] for event in halved] == sorted(
         (event["samples"] for event in halved), reverse=True
     )
@@ -145,6 +147,13 @@ def test_a_file_that_cannot_be_opened_ends_the_command_before_anything_is_done(
     assert result.exit_code == 1
     assert f"Error: log '{place}': cannot write it: " in result.stderr
     assert not (folder / "mer.zarr").exists()
+
+
+def test_the_log_and_the_figures_need_a_file_each(folder: Path) -> None:
+    result = mer("extract", "--log", "one", "--metrics", "./one")
+    assert result.exit_code == 2
+    assert "--log and --metrics both name 'one'" in result.stderr
+    assert not (folder / "one").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

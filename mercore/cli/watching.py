@@ -51,6 +51,8 @@ def _files(log: str | None, metrics: str | None, stack: ExitStack) -> list[Watch
     from mercore.log import Log
     from mercore.openmetrics import Metrics
 
+    if log is not None and metrics is not None and os.path.abspath(log) == os.path.abspath(metrics):
+        raise click.UsageError(f"--log and --metrics both name {log!r}: each needs its own file")
     watches: list[Watch] = []
     if log is not None:
         watches.append(stack.enter_context(Log(log, _warn)))

@@ -61,9 +61,9 @@ def test_a_run_is_told_from_its_begin_to_its_end(folder: Path) -> None:
     first, _, failed, progress, finished = told[:5]
     digest = hashlib.sha256((folder / "registry.yaml").read_bytes()).hexdigest()[:12]
     assert first == {
-        "time": first["time"], "run": first["run"], "event": "run_started", "command": "run", "version": __version__,
-        "registry": "registry.yaml", "fingerprint": digest, "host": socket.gethostname(),
-        "pid": os.getpid(),
+        "time": first["time"], "run": first["run"], "event": "run_started", "command": "run",
+        "version": __version__, "registry": "registry.yaml", "fingerprint": digest,
+        "host": socket.gethostname(), "pid": os.getpid(),
     }  # fmt: skip
     assert failed["sample"] == "bad"
     assert failed["reason"] == "this text is refused"

@@ -149,6 +149,14 @@ def test_seconds_may_be_left_out(folder: Path) -> None:
     assert "0.0 is not in the range" in mer("status", "--watch", "0").stderr
 
 
+def test_the_environment_may_ask_for_a_live_view(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mer("extract")
+    monkeypatch.setenv("MERCORE_STATUS_WATCH", "0.1")
+    assert mer("status", "--times", "2").stdout.count("samples/s") == 2
+
+
 def test_a_store_that_is_not_there_is_said_so(folder: Path) -> None:
     result = mer("status", "--watch", "--times", "1")
     assert result.exit_code == 1

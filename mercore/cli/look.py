@@ -36,7 +36,6 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
 @with_options([*STORED, JSON])
 @click.option(
     "--watch",
-    "pause",
     type=click.FloatRange(0.1),
     is_flag=False,
     flag_value=5.0,
@@ -45,7 +44,7 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
     help="Look again every 5 or so many seconds, until Ctrl-C: rates, by writer, and time left.",
 )
 @click.option("--times", type=click.IntRange(1), hidden=True, help="End after so many looks.")
-def status(as_json: bool, pause: float | None, times: int | None, **files: Any) -> None:
+def status(as_json: bool, watch: float | None, times: int | None, **files: Any) -> None:
     """Show what the store holds.
 
     Whether a clip has changed since is seen by `mer extract`, not here.
@@ -53,8 +52,8 @@ def status(as_json: bool, pause: float | None, times: int | None, **files: Any) 
     from mercore.cli import live, show, tables
 
     project = open_project(files)
-    if pause is not None:
-        live.watch(project, pause, times, as_json=as_json)
+    if watch is not None:
+        live.watch(project, watch, times, as_json=as_json)
         return
     about = show.stored(project)
     print_json(about) if as_json else tables.print_stored(about)

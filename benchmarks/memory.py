@@ -18,6 +18,7 @@ import numpy as np
 from _many import project
 
 from mercore.machine import Machine
+from mercore.watch import Silent
 
 REGISTRY = """\
 features:
@@ -27,7 +28,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 2**20
 
 
-class Meter:
+class Meter(Silent):
     """A Watch that notes the memory as samples are committed."""
 
     def __init__(self, every: int) -> None:

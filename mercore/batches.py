@@ -61,12 +61,15 @@ def _packed(window: list[Item], budget: float) -> Iterator[Batch]:
 
 
 def apply(
-    function: Callable[[Sequence[Inputs]], Sequence[object]], batch: Sequence[Inputs]
+    function: Callable[[Sequence[Inputs]], Sequence[object]],
+    batch: Sequence[Inputs],
+    halved: Callable[[int], None] | None = None,
 ) -> list[object]:
     """Return one output, or the exception that stands in its place, for each sample.
 
-    Out of memory halves the batch. Any other error of a batch runs it again one by one, so that
-    only the sample that caused it fails. Errors that no sample can cause are raised.
+    Out of memory halves the batch; `halved` is told how many samples it had. Any other error of a
+    batch runs it again one by one, so that only the sample that caused it fails. Errors that no
+    sample can cause are raised.
     """
     if not batch:
         return []
@@ -77,8 +80,11 @@ def apply(
             raise
         if len(batch) == 1:
             return [error]
-        parts = _halves(batch) if _out_of_memory(error) else [[inputs] for inputs in batch]
-        return [output for part in parts for output in apply(function, part)]
+        full = _out_of_memory(error)
+        if full and halved:
+            halved(len(batch))
+        parts = _halves(batch) if full else [[inputs] for inputs in batch]
+        return [output for part in parts for output in apply(function, part, halved)]
     if len(outputs) != len(batch):
         wrong = InputError(f"returned {len(outputs)} results for {len(batch)} samples")
         return [wrong] * len(batch)

@@ -9,6 +9,7 @@ from threading import Event, Lock
 
 from mercore.batches import Batch, apply, in_batches
 from mercore.errors import InputError, RunError
+from mercore.events import Finished, Halved, SampleFailed, Spent
 from mercore.machine import Machine
 from mercore.manifest import Sample
 from mercore.pipeline import Node, Pipeline
@@ -93,7 +94,14 @@ class Extraction:
             self._extract(todo)
         self.target.mark(self.work.store)
         failed, absent = self.target.failed(samples), self.target.absent(samples)
+        if not self.work.stop.is_set():
+            self._tell_finished(len(todo), len(failed))
         return Outcome(self.node, len(samples), len(todo), failed, absent, self.seconds)
+
+    def _tell_finished(self, extracted: int, failed: int) -> None:
+        parts = {**asdict(self.seconds), "samples": len(self.work.samples)}
+        event = Finished(name=self.node.name, extracted=extracted, failed=failed, **parts)
+        self.work.watch.note(event)
 
     def _extract(self, todo: Sequence[Sample]) -> None:
         began = time.perf_counter()
@@ -107,6 +115,9 @@ class Extraction:
             with reader.ahead(todo, machine.threads) as items:
                 for batch in in_batches(items, component.budget * machine.batch):
                     self._batch(function, batch)
+                    self.seconds.wait = reader.waited
+                    self.seconds.wall = time.perf_counter() - began
+                    self._tell_spent()
                     if self.work.stop.is_set():
                         return
         finally:
@@ -119,7 +130,7 @@ class Extraction:
         """Encode one batch and commit it; a sample that cannot be used fails alone."""
         began = time.perf_counter()
         readable = [item for item in batch if item.error is None]
-        results = iter(apply(function, [item.inputs for item in readable]))
+        results = iter(apply(function, [item.inputs for item in readable], self._halved))
         outputs = [item.error or next(results) for item in batch]
         self._check_streak(outputs)
         encoded = time.perf_counter()
@@ -128,7 +139,17 @@ class Extraction:
         self.seconds.encode += encoded - began
         self.seconds.write += time.perf_counter() - encoded
         self.seconds.samples += len(batch)
-        self.work.watch.advance(self.node.name, len(batch), failed)
+        for sample, reason in failed.items():
+            self.work.watch.note(SampleFailed(self.node.name, sample, reason))
+        self.work.watch.advance(self.node.name, len(batch), len(failed))
+
+    def _halved(self, samples: int) -> None:
+        self.work.watch.note(Halved(self.node.name, samples))
+
+    def _tell_spent(self) -> None:
+        parts = asdict(self.seconds)
+        del parts["samples"]
+        self.work.watch.note(Spent(name=self.node.name, **parts))
 
     def _check_streak(self, outputs: Sequence[object]) -> None:
         """Raise RunError when sample after sample fails for a reason that is not its own."""

@@ -23,6 +23,8 @@ from mercore.manifest import Sample
 from mercore.media import FloatArray
 from mercore.results import Round
 
+_CURE = "free some space, check the permissions, or give another --out"
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -244,8 +246,8 @@ class RunFolder:
         return self.save(name, text.getvalue())
 
 
-def replace(path: Path, content: bytes) -> Path:
-    """Write the file whole or not at all; raises RunError naming the path."""
+def replace(path: Path, content: bytes, cure: str = _CURE) -> Path:
+    """Write the file whole or not at all; raises RunError naming the path and the cure."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,7 +256,6 @@ def replace(path: Path, content: bytes) -> Path:
     except OSError as error:
         with suppress(OSError):  # a full disk should not be left with half a file
             new.unlink()
-        cure = "free some space, check the permissions, or give another --out"
         raise RunError(f"cannot write {path}: {error.strerror}; {cure}") from error
     return path
 

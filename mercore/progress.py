@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mercore.watch import Silent
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -33,7 +35,7 @@ class _Failures(ProgressColumn):
         return Text(f"{failed} failed" if failed else "", style="red")
 
 
-class Bars:
+class Bars(Silent):
     """A Watch that draws one bar a stream or feature on stderr; nothing when it is no terminal."""
 
     def __init__(self) -> None:

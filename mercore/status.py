@@ -14,7 +14,7 @@ from mercore.manifest import Manifest
 from mercore.media import Words
 from mercore.pipeline import Node, Pipeline
 from mercore.results import FeatureResult
-from mercore.store import Collection, Entry, Store
+from mercore.store import Collection, Entries, Entry, Store
 
 
 def feature_results(pipeline: Pipeline, manifest: Manifest, store: Store) -> list[FeatureResult]:
@@ -24,7 +24,7 @@ def feature_results(pipeline: Pipeline, manifest: Manifest, store: Store) -> lis
 
 def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
     collection = store.collection(node.groups[0], node.name, node.fingerprint)
-    count, noted = _found(collection, manifest.ids)
+    count, noted = found(collection.entries() if collection else None, manifest.ids)
     notes = collection.notes() if collection else []
     return FeatureResult(
         name=node.name,
@@ -42,11 +42,10 @@ def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
     )
 
 
-def _found(collection: Collection | None, ids: Sequence[str]) -> tuple[int, dict[str, Entry]]:
+def found(entries: Entries | None, ids: Sequence[str]) -> tuple[int, dict[str, Entry]]:
     """Return how many of the samples are stored, and those of which something is noted."""
-    if collection is None:
+    if entries is None:
         return 0, {}
-    entries = collection.entries()
     known, noted = entries.keys(), entries.noted()
     count = sum(map(known.__contains__, ids))
     return count, {id: noted[id] for id in ids if id in noted}

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from mercore.ablation import FILE, Table, current
 from mercore.errors import did_you_mean, few
+from mercore.events import ReportWritten
 from mercore.packages import versions
 from mercore.report import build, render
 from mercore.results import ManifestResult, Result, Round
@@ -34,7 +35,9 @@ def write_report(project: Project) -> Report:
     """Return the content of report.json and the path of report.html; write both."""
     report = build(summarise(project))
     project.folder.save_json("report.json", report)
-    return Report(report, project.folder.save("report.html", render(report)))
+    page = project.folder.save("report.html", render(report))
+    project.watch.note(ReportWritten(str(page)))
+    return Report(report, page)
 
 
 def summarise(project: Project) -> Result:

@@ -63,18 +63,19 @@ class Target:
         entries = next(iter(self._collections.values())).entries()
         return {sample.id: entries[sample.id] for sample in samples if sample.id in entries}
 
-    def commit(self, items: Sequence[Item], outputs: Sequence[object]) -> int:
-        """Commit one output, or the exception in its place, a sample; return how many failed."""
+    def commit(self, items: Sequence[Item], outputs: Sequence[object]) -> dict[str, str]:
+        """Commit one output, or the exception in its place, a sample; return why which failed."""
         rows: dict[str, list[Row]] = {group: [] for group in self._collections}
         for item, output in zip(items, outputs, strict=True):
             for group, row in self._rows(item, output).items():
                 rows[group].append(row)
         for group, collection in self._collections.items():
             collection.commit(rows[group])
-        return sum(
-            row.failed is not None and "absent" not in row.record
+        return {
+            row.id: row.failed
             for row in next(iter(rows.values()))
-        )
+            if row.failed is not None and "absent" not in row.record
+        }
 
     def note(self, seconds: Mapping[str, JsonValue]) -> None:
         """Note where the time went."""

@@ -19,6 +19,7 @@ from mercore import branches
 from mercore.components import IntArray, Weights
 from mercore.dataset import Dataset, feature_entries, lacking, read_dataset
 from mercore.errors import RunError
+from mercore.events import BranchTrained, RoundDone
 from mercore.fingerprints import branch_keys, describe, mined_keys
 from mercore.folder import RunFolder
 from mercore.machine import limited
@@ -59,6 +60,7 @@ class Training:
             folder = self.project.folder.round(pseudo.last)
             if train:
                 self._train_all(folder, keys, pseudo)
+                self.project.watch.note(_done(pseudo))
             yield (last := Round(pseudo, self.results(folder, keys, "mine")))
 
     def following(self, last: Round, keys: Keys) -> tuple[PseudoLabels, Keys] | None:
@@ -153,9 +155,17 @@ class Training:
                     share = pseudo.share(list(keys).index(name)) if pseudo else None
                     branch = project.pipeline.branches[name]
                     start = None if pseudo is None else self._start(branch, pseudo)
-                    self._train(folder, branch, keys[name], share, start)
+                    trained = self._train(folder, branch, keys[name], share, start)
+                    self._tell_trained(name, pseudo, trained)
                 project.watch.advance(what, 1, 0)
         return stale
+
+    def _tell_trained(
+        self, name: str, pseudo: PseudoLabels | None, trained: branches.Trained
+    ) -> None:
+        number = pseudo.last if pseudo else 0
+        event = BranchTrained(name, number, float(trained.waf), trained.seconds)
+        self.project.watch.note(event)
 
     @cached_property
     def _folds(self) -> IntArray:
@@ -198,7 +208,7 @@ class Training:
         key: str,
         pseudo: IntArray | None,
         start: Sequence[Weights] | None,
-    ) -> None:
+    ) -> branches.Trained:
         project, mining = self.project, self.project.pipeline.registry.content.mining
         data = self._data(branch.fusion.most_frames)
         if start and mining:
@@ -211,6 +221,7 @@ class Training:
             "versions": versions(project.pipeline.origins(branch)),
         }
         folder.save_branch(branch.name, about, trained, project.ids, project.pipeline.classes)
+        return trained
 
     def _trained(
         self,
@@ -259,3 +270,9 @@ class Training:
             filled=about["filled"],
             seconds=about["seconds"],
         )
+
+
+def _done(pseudo: PseudoLabels) -> RoundDone:
+    """Return what is told of a round that is trained."""
+    new, known = pseudo.rounds == pseudo.last, pseudo.labels >= 0
+    return RoundDone(pseudo.last, int(new.sum()), int(known.sum()))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from mercore.events import Event
+
 
 class Watch(Protocol):
-    """Is told how extraction goes on."""
+    """Is told how extraction and training go on; any of it may come from several threads."""
 
     def start(self, name: str, total: int) -> None:
         """Begin work on `total` samples."""
 
     def advance(self, name: str, done: int, failed: int) -> None:
         """Count samples that are committed."""
+
+    def note(self, event: Event) -> None:
+        """Be told of one of ``mercore.events``."""
 
 
 class Silent:
@@ -25,6 +30,31 @@ class Silent:
 
     def advance(self, name: str, done: int, failed: int) -> None:
         """Do nothing."""
+
+    def note(self, event: Event) -> None:
+        """Do nothing."""
+
+
+class Several:
+    """A Watch that tells others, one after another."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self._watches = tuple(watches)
+
+    def start(self, name: str, total: int) -> None:
+        """Tell each."""
+        for watch in self._watches:
+            watch.start(name, total)
+
+    def advance(self, name: str, done: int, failed: int) -> None:
+        """Tell each."""
+        for watch in self._watches:
+            watch.advance(name, done, failed)
+
+    def note(self, event: Event) -> None:
+        """Tell each."""
+        for watch in self._watches:
+            watch.note(event)
 
 
 class Terminal(Silent):

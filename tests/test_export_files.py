@@ -22,6 +22,7 @@ from mercore import Project
 from mercore.cli import main
 from mercore.errors import ManifestError, RegistryError, RunError
 from mercore.exports import FORMATS, Exported, _columns, export
+from mercore.watch import Silent
 
 FORMAT = pytest.mark.parametrize("format", list(FORMATS))
 
@@ -194,10 +195,7 @@ def test_an_error_leaves_what_was_there(project: Project, tmp_path: Path, format
     to, test = place(tmp_path, format), project.features.select(split="test")
     export(test, to, format)
 
-    class Full:
-        def start(self, name: str, total: int) -> None:
-            pass
-
+    class Full(Silent):
         def advance(self, name: str, done: int, failed: int) -> None:
             raise OSError(28, "No space left on device")
 

@@ -24,6 +24,7 @@ from mercore.resolve import resolve
 from mercore.sources import Sources
 from mercore.status import superseded
 from mercore.store import Store
+from mercore.watch import Silent
 
 Write = Callable[[str, str], Path]
 RED, BLUE = (200, 20, 20), (20, 20, 200)
@@ -320,10 +321,7 @@ def test_a_component_that_loses_samples_is_reported() -> None:
 def test_an_interrupted_extraction_keeps_what_it_committed(texts: Bench) -> None:
     texts.rows = {f"s{i}": f",,word {i}" for i in range(1_000)}
 
-    class Impatient:
-        def start(self, name: str, total: int) -> None:
-            pass
-
+    class Impatient(Silent):
         def advance(self, name: str, done: int, failed: int) -> None:
             raise KeyboardInterrupt
 

@@ -15,6 +15,7 @@ import pytest
 from mercore import ngrams
 from mercore.errors import CheckpointError, InputError, RunError
 from mercore.ngrams import BackoffModel, build, read_arpa, read_sentences, score_text, write_arpa
+from mercore.watch import Silent
 
 Words = tuple[str, ...]
 approx = partial(pytest.approx, abs=1e-6)
@@ -405,7 +406,7 @@ def test_tokens_are_read_without_the_marks(tmp_path: Path) -> None:
             ngrams.read_tokens(path)
 
 
-class Recorder:
+class Recorder(Silent):
     def __init__(self) -> None:
         self.total: Counter[str] = Counter()
         self.done: Counter[str] = Counter()

@@ -35,14 +35,28 @@ def check(registry: str, manifest: str, root: str | None, as_json: bool) -> None
 
 @click.command()
 @with_options([*STORED, JSON])
-def status(as_json: bool, **files: Any) -> None:
+@click.option(
+    "--watch",
+    type=click.FloatRange(0.1),
+    is_flag=False,
+    flag_value=5.0,
+    show_default=False,
+    metavar="[SECONDS]",
+    help="Look again every 5 or so many seconds, until Ctrl-C: rates, by writer, and time left.",
+)
+@click.option("--times", type=click.IntRange(1), hidden=True, help="End after so many looks.")
+def status(as_json: bool, watch: float | None, times: int | None, **files: Any) -> None:
     """Show what the store holds.
 
     Whether a clip has changed since is seen by `mer extract`, not here.
     """
-    from mercore.cli import show, tables
+    from mercore.cli import live, show, tables
 
-    about = show.stored(open_project(files))
+    project = open_project(files)
+    if watch is not None:
+        live.watch(project, watch, times, as_json=as_json)
+        return
+    about = show.stored(project)
     print_json(about) if as_json else tables.print_stored(about)
 
 

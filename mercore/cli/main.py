@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mercore import __version__
+from mercore.cli.signals import Stopped, stoppable
 from mercore.errors import MercoreError
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
+            with stoppable():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as error:
             click.echo("Interrupted: what is done is kept; run it again to go on", err=True)
-            ctx.exit(INTERRUPTED)
+            ctx.exit(error.status if isinstance(error, Stopped) else INTERRUPTED)
         except MercoreError as error:
             if ctx.params.get("debug"):
                 raise
@@ -51,7 +53,7 @@ def main(debug: bool) -> None:
     """Extract features, train fusion branches and vote: multimodal emotion recognition.
 
     Exit status: 0 all done, 1 an error, 2 wrong usage, 3 finished but some samples failed,
-    130 interrupted.
+    130 interrupted by Ctrl-C (SIGINT), 143 by SIGTERM.
     Each option may be set by the environment: MERCORE_RUN_STORE is --store of `mer run`.
     """
 

@@ -110,6 +110,10 @@ LIMITS = [
     ),
 ]
 ROOT = click.option("--root", metavar="DIR", help="Refuse media that do not lie below this folder.")
+WATCHED = [
+    click.option("--log", metavar="FILE", help="Add what happens to it, as lines of JSON."),
+    click.option("--metrics", metavar="FILE", help="Keep figures in it, for Prometheus."),
+]
 RETRY = click.option("--retry-failed", is_flag=True, help="Try samples that failed before again.")
 
 

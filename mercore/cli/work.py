@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,8 +21,10 @@ from mercore.cli.options import (
     RETRY,
     ROOT,
     STORED,
+    WATCHED,
     with_options,
 )  # fmt: skip
+from mercore.cli.watching import watching
 
 if TYPE_CHECKING:
     from mercore.extraction import Outcome
@@ -34,17 +37,16 @@ def _exit(outcomes: Sequence[Outcome]) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[FEATURE]...")
-@with_options([*STORED, *MACHINE, *LIMITS, ROOT, RETRY, JSON])
+@with_options([*STORED, *MACHINE, *LIMITS, *WATCHED, ROOT, RETRY, JSON])
 def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract features into the store.
 
     All of them, or those named and what they read. What is done is not done again.
     """
     from mercore.cli import show, tables
-    from mercore.progress import Bars
 
-    with Bars() as bars:
-        project = open_project(options, bars, create=True)
+    with watching(options, options["registry"]) as watch:
+        project = open_project(options, watch, create=True)
         outcomes = project.extract(names, retry_failed=retry_failed)
     about = show.extracted(outcomes)
     print_json(about) if as_json else tables.print_extracted(about)
@@ -59,7 +61,7 @@ def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options
     metavar="N",
     help="First search each branch's options among N draws.",
 )
-@with_options([*FILES, *MACHINE, JSON])
+@with_options([*FILES, *MACHINE, *WATCHED, JSON])
 def train(draws: int | None, as_json: bool, **options: Any) -> None:
     """Train the branches.
 
@@ -67,10 +69,9 @@ def train(draws: int | None, as_json: bool, **options: Any) -> None:
     the run folder (search.json) and holds for it until the registry declares the branch otherwise.
     """
     from mercore.cli import show, tables
-    from mercore.progress import Bars
 
-    with Bars() as bars:
-        project = open_project(options, bars)
+    with watching(options, options["registry"]) as watch:
+        project = open_project(options, watch)
         project = project.search(draws) if draws else project
         trained = project.train()
         results = project.first_results()
@@ -79,17 +80,16 @@ def train(draws: int | None, as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@with_options([*FILES, *MACHINE, JSON])
+@with_options([*FILES, *MACHINE, *WATCHED, JSON])
 def mine(as_json: bool, **options: Any) -> None:
     """Label unlabelled samples where the branches agree, and train on them.
 
     Round by round, as `mining:` of the registry says; what is done and unchanged is not done again.
     """
     from mercore.cli import show, tables
-    from mercore.progress import Bars
 
-    with Bars() as bars:
-        project = open_project(options, bars)
+    with watching(options, options["registry"]) as watch:
+        project = open_project(options, watch)
         project.check_minable()
         rounds = project.mine()
     about = show.mined(project, rounds)
@@ -126,20 +126,19 @@ def report(as_json: bool, markup: str | None, **files: Any) -> None:
 
 
 @click.command()
-@with_options([*FILES, *MACHINE, *LIMITS, ROOT, RETRY, JSON])
+@with_options([*FILES, *MACHINE, *LIMITS, *WATCHED, ROOT, RETRY, JSON])
 def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract, train, mine where the registry says so, vote and report.
 
     What is done and unchanged is not done again.
     """
     from mercore.cli import show, tables
-    from mercore.progress import Bars
     from mercore.running import run as run_project
 
     extracted: list[Any] = []
     try:
-        with Bars() as bars:
-            project = open_project(options, bars, create=True)
+        with watching(options, options["registry"]) as watch:
+            project = open_project(options, watch, create=True)
             done = run_project(
                 project,
                 retry_failed=retry_failed,
@@ -160,7 +159,7 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--store", metavar="PLACE", help="Keep the features in this store.")
-@with_options([ENDPOINT, OUT, *MACHINE, *LIMITS, ROOT, RETRY, JSON])
+@with_options([ENDPOINT, OUT, *MACHINE, *LIMITS, *WATCHED, ROOT, RETRY, JSON])
 def predict(
     files: tuple[str, ...],
     store: str | None,
@@ -178,10 +177,9 @@ def predict(
     """
     from mercore.cli import show, tables
     from mercore.predict import Predictor
-    from mercore.progress import Bars
 
-    with Bars() as bars:
-        predictor = Predictor.open(out, machine_of(machine), bars)
+    with watching(machine, Path(out) / "registry.yaml") as watch:
+        predictor = Predictor.open(out, machine_of(machine), watch)
         predictions = predictor.predict_files(
             files, store=store, endpoint=endpoint, root=root, retry_failed=retry_failed
         )

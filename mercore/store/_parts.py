@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import google_crc32c
@@ -156,6 +157,11 @@ class Entries(Mapping[str, Entry]):
     def keys(self) -> KeysView[str]:
         """Return the ids."""
         return self._where.keys()
+
+    def commits(self) -> dict[str, str]:
+        """Return the key of each sample's latest commit; see ``writer_of``."""
+        keys = list(chain.from_iterable(part.commits for part in self._parts))
+        return {id: keys[at] for id, at in self._where.items()}
 
     def noted(self) -> dict[str, Entry]:
         """Return those that failed or have a record; nothing is put together for the others."""

@@ -55,6 +55,11 @@ class CommitKeys:
         return CommitKeys, ()  # a copy in another process is another writer
 
 
+def writer_of(key: str) -> str:
+    """Return which writer made a commit key: 8 hexadecimal digits, drawn anew by each."""
+    return key.partition("-")[2].partition("-")[0]
+
+
 class SegmentWriter:
     """Commits rows to one collection as segments."""
 

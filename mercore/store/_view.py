@@ -28,7 +28,7 @@ from mercore.store._base import Pointer, newest_generation, read_base, read_poin
 from mercore.store._documents import Document, decoded
 from mercore.store._files import Bytes, Files, Span
 from mercore.store._parts import Array, Entries, Part, Pieces, RowType
-from mercore.store._segments import WIDE, read_segment, segment, segment_keys
+from mercore.store._segments import WIDE, read_segment, segment, segment_keys, writer_of
 
 ATTEMPTS = 20
 """How often a view is read anew because a compaction changed it meanwhile."""
@@ -167,10 +167,10 @@ def _indexed(files: Files, keys: Sequence[str]) -> dict[str, Part]:
     """Return segments out of the idx objects, which a writer makes of its earlier commits."""
     names = defaultdict(list)
     for name in files.list("idx") if keys else []:
-        names[name.endswith(WIDE), _writer(name)].append(name)
+        names[name.endswith(WIDE), writer_of(name)].append(name)
     wanted = set()
     for key in keys:
-        both = [names[wide, _writer(key)] for wide in (True, False)]
+        both = [names[wide, writer_of(key)] for wide in (True, False)]
         later = [each[bisect(each, key)] for each in both if each and each[-1] > key]
         wanted.update(later[:1])
     found = {}
@@ -186,10 +186,6 @@ def _index(files: Files, name: str) -> Mapping[str, Document]:
         segments: dict[str, Document] = document.get("segments", {})
         return segments
     return {}
-
-
-def _writer(key: str) -> str:
-    return key.partition("-")[2].partition("-")[0]
 
 
 def _assembled(pointer: Pointer, parts: Sequence[Part], where: str) -> View:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mercore.components import Inputs
-from mercore.errors import InputError, MercoreError
+from mercore.errors import DeviceError, InputError, MercoreError
 from mercore.media import Frames, Media, Text, Waveform
 from mercore.reader import Item
 
@@ -66,7 +66,8 @@ def apply(
     """Return one output, or the exception that stands in its place, for each sample.
 
     Out of memory halves the batch. Any other error of a batch runs it again one by one, so that
-    only the sample that caused it fails. Errors that no sample can cause are raised.
+    only the sample that caused it fails. Errors that no sample can cause are raised, and an error
+    after which the device is of no use to this process, as a DeviceError.
     """
     if not batch:
         return []
@@ -75,6 +76,11 @@ def apply(
     except Exception as error:
         if _is_fatal(error):
             raise
+        if _device_failed(error):
+            raise DeviceError(
+                f"the device failed: {str(error).strip().splitlines()[0]}; run again: what is done "
+                "is kept; with --devices the sample that causes it is found and left out"
+            ) from error
         if len(batch) == 1:
             return [error]
         parts = _halves(batch) if _out_of_memory(error) else [[inputs] for inputs in batch]
@@ -100,3 +106,9 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error).lower() for text in said)
     )
+
+
+def _device_failed(error: Exception) -> bool:
+    # After such an error every other call in this process fails too, whatever the sample.
+    said = ("cuda error", "cuda failure")
+    return not _out_of_memory(error) and any(text in str(error).lower() for text in said)

@@ -55,6 +55,21 @@ MACHINE = [
         help="Features at once; 0: two on a CPU, else one.",
     ),
 ]
+WORKERS = [
+    click.option(
+        "--devices",
+        default="",
+        metavar="LIST",
+        help="Extract in a process each: cuda:0,cuda:1 or cpu:2.",
+    ),
+    click.option(
+        "--retries",
+        default=2,
+        type=click.IntRange(1),
+        metavar="N",
+        help="Ends of its process until a sample is given up.",
+    ),
+]
 RETRY = click.option("--retry-failed", is_flag=True, help="Try samples that failed before again.")
 
 

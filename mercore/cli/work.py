@@ -18,6 +18,7 @@ from mercore.cli.options import (
     OUT,
     RETRY,
     STORED,
+    WORKERS,
     with_options,
 )  # fmt: skip
 
@@ -32,7 +33,7 @@ def _exit(outcomes: Sequence[Outcome]) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[FEATURE]...")
-@with_options([*STORED, *MACHINE, RETRY, JSON])
+@with_options([*STORED, *MACHINE, *WORKERS, RETRY, JSON])
 def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract features into the store.
 
@@ -124,7 +125,7 @@ def report(as_json: bool, markup: str | None, **files: Any) -> None:
 
 
 @click.command()
-@with_options([*FILES, *MACHINE, RETRY, JSON])
+@with_options([*FILES, *MACHINE, *WORKERS, RETRY, JSON])
 def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract, train, mine where the registry says so, vote and report.
 

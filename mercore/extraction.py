@@ -45,11 +45,10 @@ class Seconds:
     encode: float = 0.0
     write: float = 0.0
 
-    def bound(self, threads: int) -> str:
-        """Return the slowest part: ``decode``, with so many threads a process, encode or write.
+    def slowest(self, threads: int) -> str:
+        """Return what to make faster: ``decode``, by so many threads, ``encode`` or ``write``.
 
-        The others are done while it goes on, or take less: it is what to make faster. ``""`` where
-        nothing was done.
+        ``""`` where nothing was done.
         """
         parts = {"encode": self.encode, "decode": self.decode / threads, "write": self.write}
         return max(parts, key=parts.__getitem__) if self.samples else ""
@@ -68,6 +67,8 @@ class Outcome:
     absent: int = 0
     """Samples for which the manifest gives nothing to read."""
     seconds: Seconds = field(default_factory=Seconds)
+    slowest: str = ""
+    """The part that took longest: ``decode``, ``encode`` or ``write``; ``""`` for nothing done."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,10 @@ class Extraction:
             self._extract(todo, engine)
         self.target.mark(self.work.store)
         failed, absent = self.target.failed(samples), self.target.absent(samples)
-        return Outcome(self.node, len(samples), len(todo), failed, absent, self.seconds)
+        slowest = self.seconds.slowest(self.work.machine.threads)
+        return Outcome(
+            self.node, len(samples), len(todo), failed, absent, self.seconds, slowest
+        )  # fmt: skip
 
     def _extract(self, todo: Sequence[Sample], engine: Engine) -> None:
         began = time.perf_counter()

@@ -21,6 +21,7 @@ def open(
     batch: float = 1.0,
     threads: int = 2,
     parallel: int = 0,
+    devices: str = "",
     progress: bool = False,
 ) -> Project:
     """Return the project: the registry on the samples of the manifest.
@@ -33,7 +34,8 @@ def open(
 
     The arguments are the options of `mer`: `store` may be ``s3://bucket/prefix`` with `endpoint`,
     `device` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, `batch` scales the batches, `threads`
-    decode ahead, `parallel` features are extracted at once. With `progress` bars on stderr, where
+    decode ahead, `parallel` features are extracted at once, worker processes extract on the
+    `devices` (``cuda:0,cuda:1``, ``cpu:2``). With `progress` bars on stderr, where
     that is a terminal, show how long work goes on.
 
     An empty store is made where there is none; with ``create=False`` that is a StoreError, and one
@@ -48,6 +50,6 @@ def open(
         endpoint,
         out,
         create,
-        Machine(device, batch, threads, parallel),
+        Machine(device, batch, threads, parallel, devices=devices),
         Terminal() if progress else Silent(),
     )

@@ -216,8 +216,8 @@ def _packed(task: Task) -> bytes:
         return bytes(ForkingPickler.dumps(task))
     except Exception as error:  # pickle raises what it likes
         raise RunError(
-            f"{task.node.name}: cannot be sent to a worker process: {error}; leave out --devices, "
-            f"or mend {task.node.component.name!r} (`mer plugins check` has a check of it)"
+            f"{task.node.name}: cannot be sent to a worker process: {error}; leave out --devices; "
+            f"`mer plugins test {task.node.component.name}` says more"
         ) from error
 
 

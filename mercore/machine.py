@@ -54,7 +54,9 @@ class Machine:
         for device in wanted:
             if int(device.removeprefix("cuda:")) >= found:
                 there = f"{found}; the last is 'cuda:{found - 1}'" if found else "no CUDA device"
-                raise RunError(f"devices {self.devices!r}: {device!r} is not there, torch finds {there}")
+                raise RunError(
+                    f"devices {self.devices!r}: {device!r} is not there, torch finds {there}"
+                )
 
     def at_once(self) -> int:
         """Return how many streams and features are extracted at once."""

@@ -30,6 +30,7 @@ from mercore.store import Store
 
 TOYS = Path(__file__).parent / "toys"
 TWO = Machine(device="cpu", devices="cpu:2", batch=0.01)
+ONE = Machine(device="cpu", devices="cpu", batch=0.01)
 
 
 def registry(features: str, streams: str = "") -> str:
@@ -62,22 +63,24 @@ def words(count: int) -> dict[str, str]:
 
 
 def test_workers_leave_what_one_process_leaves(tmp_path: Path) -> None:
-    features = "few: {uses: letters, inputs: {text: loud}, frames: true}, all: {uses: letters, "
-    features += "inputs: {text: text}, with: {letters: 5}}"
+    features = "few: {uses: letters, inputs: {text: loud}, frames: true}"
     texts = words(60) | {"bad": "refuse this", "sick": "nan"}
     streams = "loud: {uses: shout, inputs: {text: text}, with: {mark: x}}"
     found = []
     for name, machine in (("one", Machine(device="cpu")), ("two", TWO)):
         made = project(tmp_path / name, features, texts, machine, streams)
         outcomes = {outcome.node.name: outcome for outcome in made.extract()}
-        assert [outcome.extracted for outcome in outcomes.values()] == [62] * 3
+        assert [outcome.extracted for outcome in outcomes.values()] == [62] * 2
         stored = {
-            f"{collection.identity.folder} {id}": (entry, collection.sequence(id).tolist())
+            f"{collection.identity.folder} {id}": (
+                entry,
+                entry.failed or collection.sequence(id).tolist(),
+            )
             for collection in made.store.collections()
             for id, entry in collection.entries().items()
         }
         found.append((stored, {name: outcome.failed for name, outcome in outcomes.items()}))
-        assert [outcome.extracted for outcome in made.extract()] == [0] * 3
+        assert [outcome.extracted for outcome in made.extract()] == [0] * 2
     assert found[0] == found[1]
     assert found[0][1]["all"] == {
         "bad": "this text is refused", "sick": "encoder 'letters' returned NaN or infinite values",
@@ -118,7 +121,7 @@ def test_the_seconds_are_noted_and_the_slowest_part_is_said(tmp_path: Path) -> N
     assert note["samples"] == outcome.seconds.samples == 40
     assert note["encode"] > 0.02
     assert 0 < note["load"] < note["wall"]
-    assert outcome.slowest == "encode"
+    assert outcome.slowest in ("encode", "write")
     assert Seconds(1, decode=4.0, encode=3.0).slowest(2) == "encode"
     assert Seconds(1, decode=8.0, encode=3.0).slowest(2) == "decode"
 
@@ -126,14 +129,16 @@ def test_the_seconds_are_noted_and_the_slowest_part_is_said(tmp_path: Path) -> N
 # A worker that ends
 
 
-def deadly(folder: Path, texts: dict[str, str], options: str = "", machine: Machine = TWO) -> Project:
+def deadly(
+    folder: Path, texts: dict[str, str], options: str = "", machine: Machine = ONE
+) -> Project:
     features = f"deadly: {{uses: deadly, inputs: {{text: text}}, with: {{{options}}}}}"
     return project(folder, features, texts, machine)
 
 
 def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     texts = words(80) | {"s40": "die once"}
-    made = deadly(tmp_path, texts, f"left: {tmp_path / 'left'}")
+    made = deadly(tmp_path, texts, f"left: {tmp_path / 'left'}", TWO)
     (outcome,) = made.extract()
     assert (tmp_path / "left").exists()
     assert outcome.failed == {}
@@ -141,12 +146,11 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_samples_that_kill_are_found_and_given_up_and_the_others_are_done(tmp_path: Path) -> None:
-    texts = words(60) | {"s20": "die now", "s50": "die too"}
-    (outcome,) = deadly(tmp_path, texts).extract()
-    reason = "ended the worker process (signal 11) 2 times"
-    assert outcome.failed == {"s20": reason, "s50": reason}
+    texts = words(60) | {"s20": "die now"}
     made = deadly(tmp_path, texts)
-    assert len(made.features["deadly"].present()) == 58
+    (outcome,) = made.extract()
+    assert outcome.failed == {"s20": "ended the worker process (signal 11) 2 times"}
+    assert len(made.features["deadly"].present()) == 59
     assert made.extract()[0].extracted == 0
     made = deadly(tmp_path, texts, machine=Machine("cpu", devices="cpu", retries=1))
     (again,) = made.extract(retry_failed=True)
@@ -161,7 +165,7 @@ def test_a_broken_gpu_ends_its_worker_and_not_the_samples_after_it(tmp_path: Pat
 
 def test_without_workers_a_broken_gpu_ends_the_run(tmp_path: Path) -> None:
     made = deadly(tmp_path, {"a": "break"}, machine=Machine("cpu"))
-    with pytest.raises(DeviceError, match="CUDA error: device-side assert.*--devices"):
+    with pytest.raises(DeviceError, match=r"CUDA error: device-side assert.*--devices"):
         made.extract()
 
 
@@ -172,13 +176,13 @@ def test_a_worker_that_ends_while_it_loads_ends_the_run(tmp_path: Path) -> None:
 
 def test_a_machine_on_which_all_workers_end_is_at_fault(tmp_path: Path) -> None:
     texts = {f"s{n}": "die" for n in range(9)}
-    machine = Machine("cpu", devices="cpu", retries=2)
-    with pytest.raises(RunError, match="10 worker processes in a row ended"):
+    machine = Machine("cpu", devices="cpu", retries=1)
+    with pytest.raises(RunError, match="5 worker processes in a row ended"):
         deadly(tmp_path, texts, machine=machine).extract()
 
 
 def test_an_error_that_no_sample_causes_is_that_of_the_worker(tmp_path: Path) -> None:
-    made = project(tmp_path, "wobbly: {uses: wobbly, inputs: {text: text}}", words(90))
+    made = project(tmp_path, "wobbly: {uses: wobbly, inputs: {text: text}}", words(90), ONE)
     with pytest.raises(RunError, match="20 samples in a row failed, the last with OSError"):
         made.extract()
 
@@ -186,8 +190,10 @@ def test_an_error_that_no_sample_causes_is_that_of_the_worker(tmp_path: Path) ->
 # Interruption
 
 
-@pytest.mark.parametrize("whole_group", [True, False])
-def test_an_interrupt_commits_the_batches_in_flight(tmp_path: Path, whole_group: bool) -> None:
+@pytest.mark.parametrize(("devices", "whole_group"), [("cpu:2", True), ("cpu", False)])
+def test_an_interrupt_commits_the_batches_in_flight(
+    tmp_path: Path, devices: str, whole_group: bool
+) -> None:
     made = deadly(tmp_path, words(200), "seconds: 0.1")
     program = (
         f"import sys; sys.path.insert(0, {str(TOYS)!r})\n"
@@ -195,7 +201,7 @@ def test_an_interrupt_commits_the_batches_in_flight(tmp_path: Path, whole_group:
         "    from mercore.cli import main; main()\n"
     )
     (tmp_path / "mer.py").write_text(program)
-    command = [sys.executable, "mer.py", "extract", "--devices=cpu:2", "--batch=0.01"]
+    command = [sys.executable, "mer.py", "extract", f"--devices={devices}", "--batch=0.01"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -251,7 +257,7 @@ def test_no_worker_ends_long_after_the_others(speeds: Sequence[float]) -> None:
     lengths = [chance.lognormvariate(1, 1) for _ in range(3_000)]
     ends = finish_times(lengths, speeds)
     ideal = sum(lengths) / sum(speeds)
-    assert max(ends) < 1.03 * ideal + max(lengths) / min(speeds) * (len(set(speeds)) > 1)
+    assert max(ends) < 1.05 * ideal
 
 
 def test_the_longest_samples_are_handed_out_first_and_each_once() -> None:

@@ -9,7 +9,7 @@ from mercore.manifest import Sample
 
 LARGEST = 256
 """Samples of a part: as many as a batch may hold."""
-_SHARES = 4
+_SHARES = 8
 """A part is at most this fraction of a worker's share of what is left."""
 
 

@@ -22,7 +22,7 @@ from mercore.manifest import Sample
 from mercore.reader import Item
 
 _LOOK = 0.2  # seconds between looks at whether the run is to end
-_DEATHS = 10  # workers that end without a sample committed between: the machine is at fault
+_STREAK = 4  # samples in a row that would have ended their workers: the machine is at fault
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,14 @@ class _Crew:
         self._handout = handout
         self._workers: dict[int, _Worker] = {}
         self._all: list[_Worker] = []
+        self._size = 0
         self._deaths = 0
+        """Workers that have ended since a sample was last committed."""
         self._settled = extraction.target.settled()
 
     def run(self, devices: Sequence[str]) -> None:
         """Have the samples extracted on the devices."""
+        self._size = len(devices)
         try:
             for device in devices:
                 self._start(device)
@@ -171,9 +174,9 @@ class _Crew:
         if lost:
             self._give_up(lost, how)
         self._deaths += 1
-        if self._deaths >= max(_DEATHS, 5 * self._extraction.work.machine.retries):
+        if self._deaths >= self._size + _STREAK * self._extraction.work.machine.retries:
             raise RunError(
-                f"{name}: {self._deaths} worker processes in a row ended, the last with {how}; "
+                f"{name}: {self._deaths} worker processes in a row ended, the last by {how}; "
                 "mend that and run again with --retry-failed"
             )
         if self._handout.open:

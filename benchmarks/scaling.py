@@ -13,6 +13,8 @@ by the engine's own `Handout` to 1 to 64 workers. What a clip takes to decode an
 run with one worker took (`--encode-ms` stands for another encoder or a GPU), and so are the time to
 load, a commit, a message to the parent and the compaction in the end, which are measured here.
 Of a disk, one worker commits at a time; on S3 (`--commit-ms`, 60 a commit unless given) all may.
+`in a queue` is the share of the workers' time that they wait for the disk or the parent, `not
+shared` the share of the wall time that more workers do not shorten: loading and compaction.
 Not in it: reading clips over a network, other work on the machine, workers that end.
 """
 
@@ -83,8 +85,10 @@ def main() -> None:
         f"{1e3 * disk.decode:.2f} ms, encode {1e3 * disk.encode:.2f} ms; a commit "
         f"{1e3 * disk.commit:.2f} ms; a message {1e3 * disk.message:.3f} ms; load {disk.load:.1f} s"
     )
-    print("| store | workers | hours | speed-up | of ideal | in a queue | ends apart, s |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| store | workers | minutes | speed-up | of ideal | in a queue | not shared | ends apart |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     s3 = replace(disk, commit=given.commit_ms / 1e3, alone=False)
     for name, each in {"disk": disk, "S3": s3}.items():
         show(name, each, given.samples, given.batch_size)
@@ -158,10 +162,10 @@ def show(name: str, each: Costs, count: int, size: int) -> None:
         wall = max(ends) + each.compact * count
         first = first or wall
         speed = first / wall
-        share = waited / sum(ends)
+        queue, alone = waited / sum(ends), (each.load + each.compact * count) / wall
         print(
-            f"| {name} | {workers} | {wall / 3600:.2f} | {speed:.1f} | {speed / workers:.0%} "
-            f"| {share:.0%} | {max(ends) - min(ends):.1f} |",
+            f"| {name} | {workers} | {wall / 60:.1f} | {speed:.1f} | {speed / workers:.0%} "
+            f"| {queue:.0%} | {alone:.0%} | {max(ends) - min(ends):.1f} s |",
             flush=True,
         )
 

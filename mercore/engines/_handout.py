@@ -10,7 +10,9 @@ from mercore.manifest import Sample
 LARGEST = 256
 """Samples of a part: as many as a batch may hold."""
 _SHARES = 8
-"""A part is at most this fraction of a worker's share of what is left."""
+"""A part is about this fraction of a worker's share of what is left."""
+_LEAST = 4
+"""Samples of a part, while there are so many for each worker: each batch costs a commit."""
 
 
 class Handout:
@@ -86,12 +88,13 @@ class Handout:
         return bool(self._queue or self._suspects)
 
     def _part(self, worker: int) -> Sequence[Sample]:
-        share = self._left / (_SHARES * self._workers)
+        share = self._left / (_SHARES * self._workers if self._workers > 1 else 1)
+        least = _LEAST if len(self._queue) >= _LEAST * self._workers else 1
         part: list[Sample] = []
         taken = 0.0
         while self._queue and len(part) < LARGEST:
             sample, length = self._queue[0]
-            if part and taken + length > share:
+            if len(part) >= least and taken + length > share:
                 break
             part.append(sample)
             taken += length

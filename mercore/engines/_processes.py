@@ -106,8 +106,8 @@ class _Crew:
         told: dict[object, _Worker] = {w.connection: w for w in self._workers.values()}
         ended: dict[object, _Worker] = {w.process.sentinel: w for w in self._workers.values()}
         ready = wait([*told, *ended], timeout=_LOOK)  # type: ignore[list-item]
-        for worker in {(told | ended)[source].number for source in ready}:
-            self._hear(self._workers[worker])
+        for number in {(told | ended)[source].number for source in ready}:
+            self._hear(self._workers[number])
         if self._extraction.work.stop.is_set():
             self._stop()
             return

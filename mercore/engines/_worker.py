@@ -6,7 +6,6 @@ word: then the pipe is closed, and so does the worker.
 
 from __future__ import annotations
 
-import pickle
 import signal
 import traceback
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 
 from mercore.batches import Batch
 from mercore.errors import DeviceError, MercoreError
@@ -76,7 +76,7 @@ def work(connection: Connection, packed: bytes) -> None:
     """Do what is handed out until there is no more; `packed` is a Task."""
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):  # the parent has ended
         try:
-            _Worker(connection, pickle.loads(packed)).run()
+            _Worker(connection, ForkingPickler.loads(packed)).run()
         except DeviceError as error:
             connection.send(Ending(str(error.__cause__)))
         except (BrokenPipeError, ConnectionResetError, EOFError):

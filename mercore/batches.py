@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mercore.components import Inputs
-from mercore.errors import InputError, MercoreError
+from mercore.errors import DeviceError, InputError, MercoreError
 from mercore.media import Frames, Media, Text, Waveform
 from mercore.reader import Item
 
@@ -69,7 +69,8 @@ def apply(
 
     Out of memory halves the batch; `halved` is told how many samples it had. Any other error of a
     batch runs it again one by one, so that only the sample that caused it fails. Errors that no
-    sample can cause are raised.
+    sample can cause are raised, and an error after which the device is of no use to this process,
+    as a DeviceError.
     """
     if not batch:
         return []
@@ -78,6 +79,11 @@ def apply(
     except Exception as error:
         if _is_fatal(error):
             raise
+        if _device_failed(error):
+            raise DeviceError(
+                f"the device failed: {str(error).strip().splitlines()[0]}; run again: what is done "
+                "is kept; with --devices the sample that causes it is found and left out"
+            ) from error
         if len(batch) == 1:
             return [error]
         full = _out_of_memory(error)
@@ -106,3 +112,9 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error).lower() for text in said)
     )
+
+
+def _device_failed(error: Exception) -> bool:
+    # After such an error every other call in this process fails too, whatever the sample.
+    said = ("cuda error", "cuda failure")
+    return not _out_of_memory(error) and any(text in str(error).lower() for text in said)

@@ -10,6 +10,7 @@
     ├── CheckpointError    weights that are missing or do not fit
     ├── StoreError         the feature store
     └── RunError           a run folder, or a training that cannot be done
+        └── DeviceError    a GPU that is of no use to this process any more
 
 Messages say where, what was found, what was expected and what to do next. The command line prints
 a MercoreError as one ``Error:`` line; anything else is a bug and keeps its traceback.
@@ -51,6 +52,10 @@ class StoreError(MercoreError):
 
 class RunError(MercoreError):
     """A run folder is incomplete, or a training is not possible."""
+
+
+class DeviceError(RunError):
+    """A GPU failed in a way that this process cannot go on from; another one can."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

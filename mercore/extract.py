@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 
+from mercore.engines import Engine, engine_of
 from mercore.errors import RegistryError, did_you_mean
 from mercore.extraction import Extraction, Outcome, Work
 from mercore.machine import Machine, cores, limited
@@ -28,18 +29,21 @@ def extract(
     """Bring the store up to date and return what each stream and feature came to.
 
     What is in the store and unchanged is not done again. `names` limits the work to these
-    features and streams and to what they read; empty means all features. When it is interrupted,
-    the batches in flight are committed first.
+    features and streams and to what they read; empty means all features. The machine says whether
+    this process does the work, or worker processes. When it is interrupted, the batches in flight
+    are committed first.
     """
     work = Work(pipeline, manifest.samples, store, machine, watch or Silent(), retry_failed)
     nodes = {node.name: node for node in needed(pipeline, names)}
-    count = machine.at_once()
-    with limited(cores() // count):
-        outcomes = _in_order(nodes, work, count)
+    engine, count = engine_of(machine), machine.at_once()
+    with limited(cores() // (count * max(1, len(machine.workers)))):
+        outcomes = _in_order(nodes, work, count, engine)
     return [outcomes[name] for name in nodes]
 
 
-def _in_order(nodes: Mapping[str, Node], work: Work, count: int) -> dict[str, Outcome]:
+def _in_order(
+    nodes: Mapping[str, Node], work: Work, count: int, engine: Engine
+) -> dict[str, Outcome]:
     """Return the outcome of each node, `count` at once, each after those it reads."""
     order = TopologicalSorter({name: nodes[name].upstream(nodes) for name in nodes})
     order.prepare()
@@ -53,7 +57,7 @@ def _in_order(nodes: Mapping[str, Node], work: Work, count: int) -> dict[str, Ou
                 ready.sort(key=lambda name: _height(name, nodes))
                 while ready and len(running) < count:
                     name = ready.pop()
-                    running[pool.submit(Extraction(nodes[name], work).run)] = name
+                    running[pool.submit(Extraction(nodes[name], work).run, engine)] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     name = running.pop(future)
                     outcomes[name] = future.result()

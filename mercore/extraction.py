@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from threading import Event, Lock
+from typing import TYPE_CHECKING
 
 from mercore.batches import Batch, apply, in_batches
 from mercore.errors import InputError, RunError
@@ -13,29 +16,43 @@ from mercore.events import Finished, Halved, SampleFailed, Spent
 from mercore.machine import Machine
 from mercore.manifest import Sample
 from mercore.pipeline import Node, Pipeline
-from mercore.reader import Reader, Upstream
+from mercore.reader import Item, Reader, Upstream
 from mercore.sources import Sources
 from mercore.store import Store
 from mercore.target import Target
 from mercore.watch import Watch
+
+if TYPE_CHECKING:
+    from mercore.engines import Engine
+
+Function = Callable[..., Sequence[object]]
+"""What a component loads: a batch in, one output a sample out."""
 
 _STREAK = 20  # samples in a row that fail for no reason of their own: the machine is at fault
 
 
 @dataclass
 class Seconds:
-    """Where the time went: wall clock, and the parts of it."""
+    """Where the time went: wall clock, and the parts of it, summed over the worker processes."""
 
     samples: int = 0
     wall: float = 0.0
     load: float = 0.0
-    """Time the component took to load, imports included."""
+    """Time the component took to load, imports included; of several workers, the slowest."""
     decode: float = 0.0
     """Summed over the decoding threads; it overlaps with `encode`."""
     wait: float = 0.0
     """Time the encoder waited for decoding."""
     encode: float = 0.0
     write: float = 0.0
+
+    def slowest(self, threads: int) -> str:
+        """Return what to make faster: ``decode``, by so many threads, ``encode`` or ``write``.
+
+        ``""`` where nothing was done.
+        """
+        parts = {"encode": self.encode, "decode": self.decode / threads, "write": self.write}
+        return max(parts, key=parts.__getitem__) if self.samples else ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,8 @@ class Outcome:
     absent: int = 0
     """Samples for which the manifest gives nothing to read."""
     seconds: Seconds = field(default_factory=Seconds)
+    slowest: str = ""
+    """The part that took longest: ``decode``, ``encode`` or ``write``; ``""`` for nothing done."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +90,7 @@ class Work:
 
 
 class Extraction:
-    """The extraction of one node."""
+    """The extraction of one node, as far as one process does it."""
 
     def __init__(self, node: Node, work: Work) -> None:
         self.node = node
@@ -83,50 +102,66 @@ class Extraction:
         }
         self.seconds = Seconds()
         self.streak = 0
+        self._began = 0.0
 
-    def run(self) -> Outcome:
+    def run(self, engine: Engine) -> Outcome:
         """Bring the node's collections up to date; return what that came to."""
         samples = self.work.samples
         todo = self.target.todo(
             samples, self.upstream.values(), self.work.sources, self.work.retry_failed
         )
         if todo and not self.work.stop.is_set():
-            self._extract(todo)
+            self._extract(todo, engine)
         self.target.mark(self.work.store)
         failed, absent = self.target.failed(samples), self.target.absent(samples)
         if not self.work.stop.is_set():
             self._tell_finished(len(todo), len(failed))
-        return Outcome(self.node, len(samples), len(todo), failed, absent, self.seconds)
+        slowest = self.seconds.slowest(self.work.machine.threads)
+        return Outcome(
+            self.node, len(samples), len(todo), failed, absent, self.seconds, slowest
+        )  # fmt: skip
 
     def _tell_finished(self, extracted: int, failed: int) -> None:
         parts = {**asdict(self.seconds), "samples": len(self.work.samples)}
         event = Finished(name=self.node.name, extracted=extracted, failed=failed, **parts)
         self.work.watch.note(event)
 
-    def _extract(self, todo: Sequence[Sample]) -> None:
-        began = time.perf_counter()
-        machine, component = self.work.machine, self.node.component
+    def _extract(self, todo: Sequence[Sample], engine: Engine) -> None:
+        self._began = time.perf_counter()
         self.work.watch.start(self.node.name, len(todo))
-        with self.work.loading:
-            function = component.load(machine.chosen_device(), self.node.dtype)
-        self.seconds.load = time.perf_counter() - began
-        reader = Reader(self.node, self.upstream, self.work.sources, machine.limits)
         try:
-            with reader.ahead(todo, machine.threads) as items:
-                for batch in in_batches(items, component.budget * machine.batch):
-                    self._batch(function, batch)
-                    self.seconds.wait = reader.waited
-                    self.seconds.wall = time.perf_counter() - began
-                    self._tell_spent()
-                    if self.work.stop.is_set():
-                        return
+            engine.extract(self, todo)
         finally:
-            self.seconds.wait = reader.waited
-            self.seconds.wall = time.perf_counter() - began
+            self.seconds.wall = time.perf_counter() - self._began
             self.target.note(asdict(self.seconds))
-        self.target.tidy()
+        if not self.work.stop.is_set():
+            self.target.tidy()
 
-    def _batch(self, function: Callable[..., Sequence[object]], batch: Batch) -> None:
+    def process(
+        self,
+        function: Function,
+        parts: Iterable[Sequence[Sample]],
+        committed: Callable[[Batch], None] = lambda batch: None,
+    ) -> None:
+        """Read the samples of each part, encode and commit them in batches of the part.
+
+        The next part is asked for while the last samples of the one before are decoded.
+        `committed` is told of each batch once it is in the store. Ends after the batch in flight
+        when ``work.stop`` is set.
+        """
+        machine, waited = self.work.machine, self.seconds.wait
+        budget = self.node.component.budget * machine.batch
+        reader = Reader(self.node, self.upstream, self.work.sources, machine.limits)
+        sizes: deque[int] = deque()
+        with reader.ahead(_samples(parts, sizes), machine.threads) as items:
+            for batch in _batches(items, sizes, budget):
+                self.seconds.wait = waited + reader.waited
+                self._batch(function, batch)
+                committed(batch)
+                if self.work.stop.is_set():
+                    return
+
+    def _batch(self, function: Function, batch: Batch) -> None:
         """Encode one batch and commit it; a sample that cannot be used fails alone."""
         began = time.perf_counter()
         readable = [item for item in batch if item.error is None]
@@ -146,7 +181,9 @@ class Extraction:
     def _halved(self, samples: int) -> None:
         self.work.watch.note(Halved(self.node.name, samples))
 
-    def _tell_spent(self) -> None:
+    def tell_spent(self) -> None:
+        """Tell where the time has gone so far."""
+        self.seconds.wall = time.perf_counter() - self._began
         parts = asdict(self.seconds)
         del parts["samples"]
         self.work.watch.note(Spent(name=self.node.name, **parts))
@@ -162,3 +199,23 @@ class Extraction:
                     f"{type(output).__name__}: {output}; mend that and run again with "
                     "--retry-failed"
                 )
+
+
+def load(node: Node, work: Work) -> Function:
+    """Return the node's component with its weights on the machine's device."""
+    with work.loading:
+        return node.component.load(work.machine.chosen_device(), node.dtype)
+
+
+def _samples(parts: Iterable[Sequence[Sample]], sizes: deque[int]) -> Iterator[Sample]:
+    """Yield the samples of all parts; note the size of each part as it begins."""
+    for part in parts:
+        sizes.append(len(part))
+        yield from part
+
+
+def _batches(items: Iterator[Item], sizes: deque[int], budget: float) -> Iterator[Batch]:
+    """Yield the batches of each part; a part is as long as `sizes` says."""
+    for first in items:
+        rest = islice(items, sizes.popleft() - 1)
+        yield from in_batches(chain([first], rest), budget)

@@ -31,15 +31,40 @@ class Machine:
     """Streams and features extracted at once; 0 is two on a CPU with the cores for it, else one."""
     limits: Limits = DEFAULT
     """What a clip may be; one that is more fails alone."""
+    devices: str = ""
+    """Where worker processes extract: ``cuda:0,cuda:1``, one each, or ``cpu:2``, two on the CPU.
+    Empty: this process extracts, on `device`."""
+    retries: int = 2
+    """How often a sample may end a worker process by itself before it is given up."""
 
     def __post_init__(self) -> None:
         if not self.batch > 0:
             raise RunError(f"batch {self.batch!r}: expected a number above 0")
+        if self.retries < 1:
+            raise RunError(f"retries {self.retries!r}: expected 1 or more")
+        _ = self.workers  # raises for what is no device
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """The device of each worker process that extracts; none where this process does."""
+        parts = [part.strip() for part in self.devices.split(",")] if self.devices else []
+        return tuple(device for part in parts for device in _devices(part))
+
+    def check_workers(self) -> None:
+        """Raise RunError where a worker's GPU is not there."""
+        wanted = [device for device in self.workers if device != "cpu"]
+        found = _gpus() if wanted else 0
+        for device in wanted:
+            if int(device.removeprefix("cuda:")) >= found:
+                there = f"{found}; the last is 'cuda:{found - 1}'" if found else "no CUDA device"
+                raise RunError(
+                    f"devices {self.devices!r}: {device!r} is not there, torch finds {there}"
+                )
 
     def at_once(self) -> int:
         """Return how many streams and features are extracted at once."""
-        if self.parallel:
-            return self.parallel
+        if self.parallel or self.devices:
+            return self.parallel or 1
         # Asking torch whether there is a GPU would import it, also when nothing is to be done.
         alone = self.device.startswith("cuda") or os.path.exists("/dev/nvidiactl")
         return 1 if alone and self.device != "cpu" else min(2, cores())
@@ -59,6 +84,26 @@ class Machine:
         if self.device != "auto" and not found:
             raise RunError(f"device {self.device!r}: torch finds no CUDA device; use --device cpu")
         return self.device if self.device != "auto" else "cuda" if found else "cpu"
+
+
+def _devices(part: str) -> list[str]:
+    """Return the devices that one part of ``cuda:0,cpu:2`` stands for."""
+    if re.fullmatch(r"cuda:\d+", part):
+        return [f"cuda:{int(part.removeprefix('cuda:'))}"]
+    found = re.fullmatch(r"cpu(:[1-9]\d*)?", part)
+    if not found:
+        expected = "expected cuda:N for the GPU of that number, or cpu:N for N processes on the CPU"
+        raise RunError(f"devices: {part!r}: {expected}, with commas between")
+    return ["cpu"] * int((found[1] or ":1").removeprefix(":"))
+
+
+def _gpus() -> int:
+    """Return how many GPUs torch finds."""
+    try:
+        import torch
+    except ImportError:
+        return 0
+    return torch.cuda.device_count()
 
 
 def cores() -> int:

@@ -24,6 +24,7 @@ def open(
     parallel: int = 0,
     limits: Limits = DEFAULT,
     root: str | Path | None = None,
+    devices: str = "",
     progress: bool = False,
 ) -> Project:
     """Return the project: the registry on the samples of the manifest.
@@ -36,7 +37,8 @@ def open(
 
     The arguments are the options of `mer`: `store` may be ``s3://bucket/prefix`` with `endpoint`,
     `device` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, `batch` scales the batches, `threads`
-    decode ahead, `parallel` features are extracted at once, a clip beyond the `limits`
+    decode ahead, `parallel` features are extracted at once, worker processes extract on the
+    `devices` (``cuda:0,cuda:1``, ``cpu:2``), a clip beyond the `limits`
     (``mercore.limits.Limits``) fails alone, and below `root` all media must lie. With `progress`
     bars on stderr, where that is a terminal, show how long work goes on.
 
@@ -52,7 +54,7 @@ def open(
         endpoint,
         out,
         create,
-        Machine(device, batch, threads, parallel, limits),
+        Machine(device, batch, threads, parallel, limits, devices),
         Terminal() if progress else Silent(),
         root,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,7 +95,7 @@ class Reader:
         """Seconds the caller waited for the next item."""
 
     @contextmanager
-    def ahead(self, samples: Sequence[Sample], threads: int) -> Iterator[Iterator[Item]]:
+    def ahead(self, samples: Iterable[Sample], threads: int) -> Iterator[Iterator[Item]]:
         """Give an iterator over the samples, read in order by `threads` threads."""
         pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         try:
@@ -104,7 +104,7 @@ class Reader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _items(
-        self, pool: ThreadPoolExecutor, samples: Sequence[Sample], limit: int
+        self, pool: ThreadPoolExecutor, samples: Iterable[Sample], limit: int
     ) -> Iterator[Item]:
         waiting: deque[Future[Item]] = deque()
         for sample in samples:

@@ -15,6 +15,7 @@ from mercore.components import Encoder, Noted, Preprocessor
 from mercore.errors import InputError
 from mercore.fingerprints import describe
 from mercore.manifest import Sample
+from mercore.media import Video
 from mercore.pipeline import Node, Pipeline
 from mercore.reader import AbsentError, Item, Upstream, UpstreamError
 from mercore.sources import Sources
@@ -50,6 +51,17 @@ class Target:
             return all(stream.has(sample) for stream in streams)
 
         return pending(self._node, stored, samples, there, sources, retry_failed)
+
+    def settled(self) -> bool:
+        """Return whether it is known what the rows are like, so that writers cannot differ."""
+        component = self._node.component
+        if isinstance(component, Preprocessor) and not isinstance(component.output, Video):
+            return True
+        if self._dim is not None:
+            return True
+        for collection in self._collections.values():
+            collection.entries()  # what others have committed since
+        return all(collection.rows for collection in self._collections.values())
 
     def failed(self, samples: Sequence[Sample]) -> dict[str, str]:
         """Return sample id to reason for the samples that failed."""

@@ -114,6 +114,21 @@ WATCHED = [
     click.option("--log", metavar="FILE", help="Add what happens to it, as lines of JSON."),
     click.option("--metrics", metavar="FILE", help="Keep figures in it, for Prometheus."),
 ]
+WORKERS = [
+    click.option(
+        "--devices",
+        default="",
+        metavar="LIST",
+        help="Extract in a process each: cuda:0,cuda:1 or cpu:2.",
+    ),
+    click.option(
+        "--retries",
+        default=2,
+        type=click.IntRange(1),
+        metavar="N",
+        help="Ends of its process until a sample is given up.",
+    ),
+]
 RETRY = click.option("--retry-failed", is_flag=True, help="Try samples that failed before again.")
 
 

@@ -67,6 +67,7 @@ def extracted(outcomes: Sequence[Outcome]) -> list[Json]:
             "wait": round(outcome.seconds.wait, 3),
             "encode": round(outcome.seconds.encode, 3),
             "write": round(outcome.seconds.write, 3),
+            "slowest": outcome.slowest,
         }
         for outcome in outcomes
     ]

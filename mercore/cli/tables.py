@@ -47,7 +47,8 @@ def print_checked(about: Json) -> None:
 
 def print_extracted(about: Sequence[Json]) -> None:
     """Print a table of what was done; failures with their reasons below it."""
-    table = _table("name", "uses", "samples", "new", "absent", "failed", "seconds", "samples/s")
+    columns = ("name", "uses", "samples", "new", "absent", "failed", "seconds", "samples/s")
+    table = _table(*columns, "slowest")
     for row in about:
         rate = row["extracted"] / row["seconds"] if row["seconds"] else None
         _add(
@@ -55,6 +56,7 @@ def print_extracted(about: Sequence[Json]) -> None:
             row["failed"] or "",
             f"{row['seconds']:.1f}" if row["seconds"] else "",
             f"{rate:.1f}" if rate else "",
+            row["slowest"],
         )  # fmt: skip
     _print(table)
     for row in about:

@@ -22,6 +22,7 @@ from mercore.cli.options import (
     ROOT,
     STORED,
     WATCHED,
+    WORKERS,
     with_options,
 )  # fmt: skip
 from mercore.cli.watching import watching
@@ -37,7 +38,7 @@ def _exit(outcomes: Sequence[Outcome]) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[FEATURE]...")
-@with_options([*STORED, *MACHINE, *LIMITS, *WATCHED, ROOT, RETRY, JSON])
+@with_options([*STORED, *MACHINE, *WORKERS, *LIMITS, *WATCHED, ROOT, RETRY, JSON])
 def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract features into the store.
 
@@ -126,7 +127,7 @@ def report(as_json: bool, markup: str | None, **files: Any) -> None:
 
 
 @click.command()
-@with_options([*FILES, *MACHINE, *LIMITS, *WATCHED, ROOT, RETRY, JSON])
+@with_options([*FILES, *MACHINE, *WORKERS, *LIMITS, *WATCHED, ROOT, RETRY, JSON])
 def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract, train, mine where the registry says so, vote and report.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Lock
 from time import sleep
 from typing import ClassVar
@@ -84,6 +87,50 @@ class Lonely(Letters):
             return super().load(device, dtype)
         finally:
             self.alone.release()
+
+
+class Deadly(Letters):
+    """Letters that end their process for the text ``die``, once where a file is to be left.
+
+    ``break`` breaks the GPU that there is not; each batch takes a moment.
+    """
+
+    name: ClassVar[str] = "deadly"
+    left: Path | None = None
+    seconds: float = 0.0
+    load_kills: bool = False
+
+    def load(self, device: str, dtype: str) -> Encode:
+        if self.load_kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        letters = super().load(device, dtype)
+
+        def encode(batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
+            sleep(self.seconds)
+            for text in (getattr(inputs["text"], "content", "") for inputs in batch):
+                if "die" in text and not (self.left and self.left.exists()):
+                    if self.left:
+                        self.left.touch()
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                if "break" in text:
+                    raise RuntimeError("CUDA error: device-side assert triggered")
+            return letters(batch)
+
+        return encode
+
+
+class Wide(Encoder):
+    """As many numbers as the text has letters: those of another width fail."""
+
+    name: ClassVar[str] = "wide"
+    inputs: ClassVar = {"text": Words()}
+
+    def load(self, device: str, dtype: str) -> Encode:
+        def encode(batch: Sequence[Inputs]) -> list[FloatArray]:
+            texts = [inputs["text"] for inputs in batch]
+            return [np.ones((1, len(getattr(text, "content", ""))), np.float32) for text in texts]
+
+        return encode
 
 
 class Loudness(Encoder):
@@ -266,7 +313,7 @@ class Centroid(Fusion):
 
 @hookimpl
 def encoders() -> list[type[Encoder]]:
-    return [Letters, Lonely, Loudness, Brightness, Unloadable, Wobbly, Either, Both]
+    return [Letters, Lonely, Deadly, Wide, Loudness, Brightness, Unloadable, Wobbly, Either, Both]
 
 
 @hookimpl

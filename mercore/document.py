@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from mercore.errors import RegistryError, listed
 Key = tuple[str | int, ...]
 """The way to a place of the file: ``("features", "hubert", "uses")``."""
 Mistake = tuple[Key, str]
+_DEPTH = 50
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair of UTF-16; alone it is in no text file
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,14 @@ class Document:
         """Return the file's content; raises RegistryError when it is not a plain YAML mapping."""
         text = _text(path)
         try:
-            _refuse_aliases(path, text)
+            _refuse_extras(path, text)
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             data = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise RegistryError(_syntax(path, error)) from error
+        except (ValueError, ArithmeticError) as error:  # 2024-13-01, or 5,000 digits
+            cure = "put it in quotes where it is meant as a text"
+            raise RegistryError(f"{path.name}: not a date or number: {error}; {cure}") from error
         if not isinstance(data, dict):
             raise RegistryError(f"{path}: expected a mapping such as 'features: ...'")
         return cls(path, text, data, dict(_walk(root, ())), tuple(_duplicates(root, ())))
@@ -67,11 +73,29 @@ def _text(path: Path) -> str:
         raise RegistryError(f"cannot read {path}: {error}") from error
 
 
-def _refuse_aliases(path: Path, text: str) -> None:
+def _refuse_extras(path: Path, text: str) -> None:
+    """Raise RegistryError for what YAML can say and no registry has to."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        problem = _extra(event)
+        if depth > _DEPTH:  # composing it would take a call a level
+            problem = f"more than {_DEPTH} mappings and lists inside each other"
+        if problem:
             line = event.start_mark.line + 1 if event.start_mark else 1
-            raise RegistryError(f"{path.name}:{line}: YAML aliases (*name) are not used here")
+            raise RegistryError(f"{path.name}:{line}: {problem}")
+
+
+def _extra(event: yaml.Event) -> str:
+    """Return what an event has that is not used here, or ``""``."""
+    if isinstance(event, yaml.AliasEvent):
+        return "YAML aliases (*name) are not used here"
+    if getattr(event, "tag", None):
+        return f"YAML tags ({event.tag}) are not used here"
+    if isinstance(event, yaml.ScalarEvent) and _HALF.search(event.value):
+        return "half of a character (such as \\ud83d alone); write the character itself"
+    return ""
 
 
 def _syntax(path: Path, error: yaml.YAMLError) -> str:

@@ -9,18 +9,24 @@ from pathlib import Path
 
 from mercore.errors import InputError
 from mercore.manifest import MANIFESTS, UNLABELLED, Manifest, Sample
+from mercore.root import Root
 
 
 def samples_of(
-    files: Iterable[str | Path], classes: Sequence[str], *, bare: bool = False
+    files: Iterable[str | Path],
+    classes: Sequence[str],
+    *,
+    bare: bool = False,
+    root: str | Path | None = None,
 ) -> list[Sample]:
     """Return the samples that the files are, each once.
 
     Files with one stem in one folder are one sample: ``clip.mp4`` with ``clip.txt``, its words. A
-    manifest (.csv, .jsonl) gives its rows, which need no medium where they may be `bare`. Raises
-    InputError for a file that is not there, and where two files give the same of a sample, or two
-    samples have one id.
+    manifest (.csv, .jsonl) gives its rows, which need no medium where they may be `bare`. With a
+    `root` all clips must lie below that folder. Raises InputError for a file that is not there or
+    lies elsewhere, and where two files give the same of a sample, or two samples have one id.
     """
+    below = Root(root) if root is not None else None
     media: dict[Path, dict[str, str]] = {}
     names: dict[Path, str] = {}
     samples: list[Sample] = []
@@ -29,8 +35,10 @@ def samples_of(
         if not path.is_file():
             raise InputError(f"{file}: {'is a folder' if path.is_dir() else 'no such file'}")
         if path.suffix in MANIFESTS:
-            samples += Manifest.read(path, classes, bare=bare).samples
+            samples += Manifest.read(path, classes, bare=bare, root=root).samples
             continue
+        if below and (outside := below.mistake(path)):
+            raise InputError(f"{file}: {outside}")
         stem, kind = path.absolute().with_suffix(""), _kind(path)
         names.setdefault(stem, str(file))
         other = media.setdefault(stem, {}).setdefault(kind, str(path.absolute()))

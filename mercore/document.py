@@ -15,8 +15,11 @@ from mercore.errors import RegistryError, listed
 Key = tuple[str | int, ...]
 """The way to a place of the file: ``("features", "hubert", "uses")``."""
 Mistake = tuple[Key, str]
-_DEPTH = 50
-_HALF = re.compile("[\ud800-\udfff]")  # of a pair of UTF-16; alone it is in no text file
+
+_LARGEST = 1024**2  # characters; the registry of the paper has 2,000
+_DEEPEST = 32  # an option of a component that is an option of a component is 6 deep
+_SHOWN = 100  # characters of a key
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair of UTF-16; YAML and JSON can say one alone
 
 
 @dataclass(frozen=True)
@@ -36,21 +39,18 @@ class Document:
         """Return the file's content; raises RegistryError when it is not a plain YAML mapping."""
         text = _text(path)
         try:
-            _refuse_extras(path, text)
+            _check_events(path, text)
             root = yaml.compose(text, Loader=yaml.SafeLoader)
-            data = yaml.safe_load(text)
+            data = _constructed(path, text)
         except yaml.YAMLError as error:
             raise RegistryError(_syntax(path, error)) from error
-        except (ValueError, ArithmeticError) as error:  # 2024-13-01, or 5,000 digits
-            cure = "put it in quotes where it is meant as a text"
-            raise RegistryError(f"{path.name}: not a date or number: {error}; {cure}") from error
         if not isinstance(data, dict):
             raise RegistryError(f"{path}: expected a mapping such as 'features: ...'")
         return cls(path, text, data, dict(_walk(root, ())), tuple(_duplicates(root, ())))
 
     def error(self, mistakes: Iterable[Mistake]) -> RegistryError:
         """Return one error for all mistakes, in the order of the file."""
-        placed = sorted((self._line(key), ".".join(map(str, key)), text) for key, text in mistakes)
+        placed = sorted((self._line(key), _dotted(key), text) for key, text in mistakes)
         texts = [
             f"{self.path.name}:{line}: {key + ': ' if key else ''}{text}"
             for line, key, text in placed
@@ -66,36 +66,44 @@ class Document:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
         raise RegistryError(f"no registry at {str(path)!r}; name one with --registry") from error
     except (OSError, UnicodeDecodeError) as error:
         raise RegistryError(f"cannot read {path}: {error}") from error
+    if len(text) > _LARGEST:
+        raise RegistryError(f"{path}: more than {_LARGEST} characters; no registry is so large")
+    return text
 
 
-def _refuse_extras(path: Path, text: str) -> None:
-    """Raise RegistryError for what YAML can say and no registry has to."""
+def _check_events(path: Path, text: str) -> None:
+    """Refuse what makes much of little, before anything is built of it."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        where = f"{path.name}:{event.start_mark.line + 1 if event.start_mark else 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise RegistryError(f"{where}: YAML aliases (*name) are not used here")
+        if isinstance(event, yaml.ScalarEvent) and _HALF.search(event.value):
+            raise RegistryError(f"{where}: half of a character (\\ud83d alone); write it itself")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        problem = _extra(event)
-        if depth > _DEPTH:  # composing it would take a call a level
-            problem = f"more than {_DEPTH} mappings and lists inside each other"
-        if problem:
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            raise RegistryError(f"{path.name}:{line}: {problem}")
+        if depth > _DEEPEST:
+            raise RegistryError(f"{where}: nested more than {_DEEPEST} deep; no registry is so")
 
 
-def _extra(event: yaml.Event) -> str:
-    """Return what an event has that is not used here, or ``""``."""
-    if isinstance(event, yaml.AliasEvent):
-        return "YAML aliases (*name) are not used here"
-    if getattr(event, "tag", None):
-        return f"YAML tags ({event.tag}) are not used here"
-    if isinstance(event, yaml.ScalarEvent) and _HALF.search(event.value):
-        return "half of a character (such as \\ud83d alone); write the character itself"
-    return ""
+def _constructed(path: Path, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (ValueError, LookupError, AttributeError, OverflowError) as error:
+        # PyYAML lets others than its own errors pass: a thirteenth month, 5000 digits.
+        raise RegistryError(f"{path.name}: a value that YAML cannot read: {error}") from error
+
+
+def _dotted(key: Key) -> str:
+    """Return the key as ``features.hubert.uses``; what is far too long for a name is cut."""
+    names = map(str, key)
+    return ".".join(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..." for name in names)
 
 
 def _syntax(path: Path, error: yaml.YAMLError) -> str:

@@ -102,7 +102,7 @@ class Extraction:
         with self.work.loading:
             function = component.load(machine.chosen_device(), self.node.dtype)
         self.seconds.load = time.perf_counter() - began
-        reader = Reader(self.node, self.upstream, self.work.sources)
+        reader = Reader(self.node, self.upstream, self.work.sources, machine.limits)
         try:
             with reader.ahead(todo, machine.threads) as items:
                 for batch in in_batches(items, component.budget * machine.batch):

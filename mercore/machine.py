@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from mercore.errors import RunError
+from mercore.limits import DEFAULT, Limits
 
 _VARIABLE = "OMP_NUM_THREADS"
 _OUTSIDE: ContextVar[int | None] = ContextVar("cores outside of limited", default=None)
@@ -28,6 +29,8 @@ class Machine:
     """Threads that decode ahead."""
     parallel: int = 0
     """Streams and features extracted at once; 0 is two on a CPU with the cores for it, else one."""
+    limits: Limits = DEFAULT
+    """What a clip may be; one that is more fails alone."""
 
     def __post_init__(self) -> None:
         if not self.batch > 0:

@@ -18,6 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from mercore.errors import ManifestError, did_you_mean, listed
+from mercore.root import Root
 from mercore.table import MANIFESTS, MEDIA, STREAMS, Table
 
 __all__ = [
@@ -74,16 +75,25 @@ class Manifest:
     """The checked rows; paths are absolute."""
 
     @classmethod
-    def read(cls, path: str | Path, classes: Sequence[str], *, bare: bool = False) -> Manifest:
+    def read(
+        cls,
+        path: str | Path,
+        classes: Sequence[str],
+        *,
+        bare: bool = False,
+        root: str | Path | None = None,
+    ) -> Manifest:
         """Return the checked manifest; raises ManifestError with every mistake and its line.
 
-        Where it may be `bare`, a row need not give a medium: its features were imported.
+        Where it may be `bare`, a row need not give a medium: its features were imported. With a
+        `root` all files must lie below that folder, also those that links lead to.
         """
         path = Path(path)
+        below = Root(root) if root is not None else None
         table = Table.read(path, bare=bare)
         files = {name: _files(name, table[name]) for name in MEDIA}
         folder = os.path.abspath(path.parent)
-        found = [*_mistakes(table, classes), *_file_mistakes(files, folder)]
+        found = [*_mistakes(table, classes), *_file_mistakes(files, folder, below)]
         found += [] if bare else _bare_rows(table)
         if found:
             found.sort(key=itemgetter(0))  # by row; the mistakes of one stay in their order
@@ -220,7 +230,7 @@ def _files(name: str, column: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def _file_mistakes(
-    files: Mapping[str, Sequence[tuple[int, str]]], folder: str
+    files: Mapping[str, Sequence[tuple[int, str]]], folder: str, root: Root | None
 ) -> Iterator[Mistake]:
     for name, given in files.items():
         for row, value in given:
@@ -228,6 +238,8 @@ def _file_mistakes(
             if not os.path.isfile(path):
                 found = "is a folder" if os.path.isdir(path) else "no such file"
                 yield row, f"{name}: {found}: {value!r}, looked in {folder!r}"
+            elif root and (outside := root.mistake(path)):
+                yield row, f"{name}: {value!r} {outside}"
 
 
 def _located(table: Table, files: Mapping[str, Sequence[tuple[int, str]]], folder: str) -> Table:

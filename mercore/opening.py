@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mercore.limits import DEFAULT, Limits
 from mercore.machine import Machine
 from mercore.project import Project
 from mercore.watch import Silent, Terminal
@@ -21,6 +22,8 @@ def open(
     batch: float = 1.0,
     threads: int = 2,
     parallel: int = 0,
+    limits: Limits = DEFAULT,
+    root: str | Path | None = None,
     progress: bool = False,
 ) -> Project:
     """Return the project: the registry on the samples of the manifest.
@@ -33,7 +36,8 @@ def open(
 
     The arguments are the options of `mer`: `store` may be ``s3://bucket/prefix`` with `endpoint`,
     `device` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, `batch` scales the batches, `threads`
-    decode ahead, `parallel` features are extracted at once. With `progress` bars on stderr, where
+    decode ahead, `parallel` features are extracted at once, a clip beyond the
+    `limits` (``mercore.limits.Limits``) fails alone, and below `root` all media must lie. With `progress` bars on stderr, where
     that is a terminal, show how long work goes on.
 
     An empty store is made where there is none; with ``create=False`` that is a StoreError, and one
@@ -48,6 +52,7 @@ def open(
         endpoint,
         out,
         create,
-        Machine(device, batch, threads, parallel),
+        Machine(device, batch, threads, parallel, limits),
         Terminal() if progress else Silent(),
+        root,
     )

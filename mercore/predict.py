@@ -120,14 +120,16 @@ class Predictor:
         *,
         store: str | Path | None = None,
         endpoint: str | None = None,
+        root: str | Path | None = None,
     ) -> list[Prediction]:
         """Return one prediction a clip, in the order of the files.
 
         Files with one stem are one clip; a manifest gives its rows: see ``mercore.clips``. Their
-        features are kept in `store`; without one they are computed again the next time.
+        features are kept in `store`; without one they are computed again the next time. With a
+        `root` all clips must lie below that folder.
         """
         given = [files] if isinstance(files, str | Path) else files
-        samples = samples_of(given, self.pipeline.classes, bare=self.pipeline.bare)
+        samples = samples_of(given, self.pipeline.classes, bare=self.pipeline.bare, root=root)
         if not samples:
             raise InputError("no files to predict; expected one or more")
         with TemporaryDirectory() as folder, showing(self.watch) as watch:

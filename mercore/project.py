@@ -62,11 +62,12 @@ class Project:
         create: bool = False,
         machine: Machine | None = None,
         watch: Watch | None = None,
+        root: str | Path | None = None,
     ) -> Project:
         """Return the project; raises a MercoreError with all mistakes of a file at once."""
         folder = RunFolder(Path(out))
         pipeline = with_found(resolve(Registry.read(registry), Plugins()), folder)
-        samples = Manifest.read(manifest, pipeline.classes, bare=pipeline.bare)
+        samples = Manifest.read(manifest, pipeline.classes, bare=pipeline.bare, root=root)
         pipeline.check_media(samples)
         place = Store(store, create=create, endpoint=endpoint)
         return cls(pipeline, samples, place, folder, machine or Machine(), watch or Silent())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from mercore.components import Inputs, Preprocessor
 from mercore.decode import decode, resample, sample_times
 from mercore.errors import InputError, MercoreError
+from mercore.limits import DEFAULT, Limits
 from mercore.manifest import Sample
 from mercore.media import Audio, Frames, Media, Spec, Text, Video, Waveform
 from mercore.pipeline import Node
@@ -78,10 +79,17 @@ class Upstream:
 class Reader:
     """Reads the inputs of one node: from the manifest's files, and from streams in the store."""
 
-    def __init__(self, node: Node, upstream: Mapping[str, Upstream], sources: Sources) -> None:
+    def __init__(
+        self,
+        node: Node,
+        upstream: Mapping[str, Upstream],
+        sources: Sources,
+        limits: Limits = DEFAULT,
+    ) -> None:
         self._node = node
         self._needs = node.component.needs()
         self._sources = sources
+        self._limits = limits
         self._upstream = upstream
         self.waited = 0.0
         """Seconds the caller waited for the next item."""
@@ -139,7 +147,7 @@ class Reader:
             return _fitted(self._upstream[stream].read(sample), spec)
         path = sample.file(stream)
         if path is not None:
-            return decode(path, spec)
+            return decode(path, spec, self._limits)
         words = sample.words(stream)
         if words is not None:
             return Text(words)

@@ -27,7 +27,8 @@ from mercore.document import Document, Key, Mistake
 from mercore.errors import RegistryError, did_you_mean
 from mercore.manifest import STREAMS, TRAIN, UNLABELLED
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+# The longest that a folder of the store can be named after.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
 
 
 class _Section(BaseModel):

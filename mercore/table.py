@@ -138,7 +138,7 @@ def _from_json(path: Path, text: Iterable[str]) -> Table:
             continue
         try:
             rows.append(_json_row(line))
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
             raise ManifestError(f"{path.name}:{number}: {error}") from error
         lines.append(number)
     columns = {name: [row.pop(name, "") for row in rows] for name in KNOWN}
@@ -149,12 +149,12 @@ def _json_row(line: str) -> dict[str, str]:
     """Return the object on a line, its values as text; raises ValueError where there is none."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     if not isinstance(row, dict):
         raise ValueError(f"expected an object, found {line[:40]!r}")
     plain = {name: _plain(value) for name, value in row.items()}
-    "".join([*plain, *plain.values()]).encode()  # JSON can say half a character: "\\ud83d"
+    "".join([*plain, *plain.values()]).encode()  # JSON can say half a character, "\\ud83d" alone
     return plain
 
 

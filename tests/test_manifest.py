@@ -140,6 +140,29 @@ def test_a_wrong_table_is_said_to_be_so(write: Write, text: str, message: str) -
         read(write("m.csv", text))
 
 
+@pytest.mark.parametrize(
+    "value", ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000], ids=["lists", "objects", "digits"]
+)
+def test_a_hostile_row_is_refused_with_its_line(write: Write, value: str) -> None:
+    path = write("m.jsonl", '{"id": "a", "split": "test", "text": "x"}\n{"id": ' + value)
+    with pytest.raises(ManifestError, match="m.jsonl:2: not JSON"):
+        read(path)
+
+
+def test_a_field_without_an_end_is_refused(write: Write) -> None:
+    path = write("m.csv", 'id,split,text\na,test,"' + "x" * 200_000 + "\n")
+    with pytest.raises(ManifestError, match=r"m.csv:2: (field larger than|unexpected end)"):
+        read(path)
+
+
+def test_a_manifest_of_a_million_rows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    with path.open("w") as file:
+        file.write("id,split,text\n")
+        file.writelines(f"{number},test,x\n" for number in range(10**6))
+    assert len(read(path).ids) == 10**6
+
+
 def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"cannot read the manifest .*m.csv"):
         read(tmp_path / "m.csv")

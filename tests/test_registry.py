@@ -149,6 +149,39 @@ def test_what_is_no_registry_is_said_to_be_so(write: Write, text: str, message: 
         Registry.read(write("registry.yaml", text + ("\n" if text else "")))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: " + "[" * 100_000, "registry.yaml:1: nested more than 32 deep"),
+        ("classes: " + "{a: " * 100_000, "registry.yaml:1: nested more than 32 deep"),
+        ("- " * 500 + "a", "registry.yaml:1: nested more than 32 deep"),
+        (GOOD + "#" * 2**20, "more than 1048576 characters; no registry is so large"),
+        ("a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]", "registry.yaml:2: YAML aliases"),
+        ("seed: " + "9" * 5_000, "a value that YAML cannot read: Exceeds the limit"),
+        ("seed: 2024-13-41", "a value that YAML cannot read: month must be in 1..12"),
+        ("seed: !!bool maybe", "a value that YAML cannot read: 'maybe'"),
+        ("seed: !!timestamp soon", "a value that YAML cannot read"),
+        ("seed: !!python/object/apply:os.system [ls]", "not YAML: could not determine"),
+        ("seed: \x00", "not YAML"),
+    ],
+    ids=["lists", "mappings", "blocks", "size", "aliases", "digits", "month", "bool", "time",
+         "python", "control"],
+)  # fmt: skip
+def test_a_hostile_registry_is_refused_at_once(write: Write, text: str, message: str) -> None:
+    with pytest.raises(RegistryError, match=message):
+        Registry.read(write("registry.yaml", text))
+
+
+def test_long_keys_and_values_are_refused_in_few_words(write: Write) -> None:
+    long = "x" * 200_000
+    found = mistakes(write, GOOD + f"? {long}\n: 1\n")
+    assert "registry.yaml:13: " + "x" * 100 + "...: unknown key" in found
+    assert len(found) < 1_000
+    found = mistakes(write, GOOD.replace("  raw:", f"  {long[:500]}:").replace("raw +", long))
+    assert "should have at most 100 characters" in found
+    assert len(found) < 1_000
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="no registry at"):
         Registry.read(tmp_path / "registry.yaml")

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from mercore.cli.main import manifest_there, open_project, print_json
-from mercore.cli.options import EXPERIMENT, JSON, STORED, with_options
+from mercore.cli.options import EXPERIMENT, JSON, ROOT, STORED, with_options
 
 
 @click.command()
-@with_options([*EXPERIMENT, JSON])
-def check(registry: str, manifest: str, as_json: bool) -> None:
+@with_options([*EXPERIMENT, ROOT, JSON])
+def check(registry: str, manifest: str, root: str | None, as_json: bool) -> None:
     """Check the registry and the manifest.
 
     Loads no weights. Without --manifest, manifest.csv is checked where there is one.
@@ -25,8 +25,9 @@ def check(registry: str, manifest: str, as_json: bool) -> None:
 
     pipeline = resolve(Registry.read(registry), Plugins())
     there = manifest_there(manifest)
-    samples = Manifest.read(there, pipeline.classes, bare=pipeline.bare) if there else None
-    if samples:
+    samples = None
+    if there:
+        samples = Manifest.read(there, pipeline.classes, bare=pipeline.bare, root=root)
         pipeline.check_media(samples)
     about = show.checked(pipeline, samples)
     print_json(about) if as_json else tables.print_checked(about)

@@ -12,6 +12,7 @@ from mercore import __version__
 from mercore.errors import MercoreError
 
 if TYPE_CHECKING:
+    from mercore.machine import Machine
     from mercore.markup import Grid
     from mercore.project import Project
 
@@ -56,12 +57,20 @@ def main(debug: bool) -> None:
 
 def open_project(options: dict[str, Any], watch: Any = None, *, create: bool = False) -> Project:
     """Return the project that the options of a command describe."""
-    from mercore.machine import Machine
     from mercore.project import Project
 
-    names = ("registry", "manifest", "store", "endpoint", "out")
+    names = ("registry", "manifest", "store", "endpoint", "out", "root")
     files = {name: options.pop(name) for name in names if name in options}
-    return Project.open(**files, machine=Machine(**options), watch=watch, create=create)
+    return Project.open(**files, machine=machine_of(options), watch=watch, create=create)
+
+
+def machine_of(options: dict[str, Any]) -> Machine:
+    """Return the machine that the options of a command describe, with its limits."""
+    from mercore.limits import Limits
+    from mercore.machine import Machine
+
+    limits = {name: options.pop(name) for name in list(options) if name.startswith("max_")}
+    return Machine(**options, limits=Limits(**limits))
 
 
 def manifest_there(manifest: str) -> str | None:

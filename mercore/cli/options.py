@@ -7,7 +7,25 @@ from typing import Any
 
 import click
 
+from mercore.limits import DEFAULT, parse_size, size_text
+
 Command = Callable[..., Any]
+
+
+class Size(click.ParamType):
+    """A number of bytes above 0: ``2GiB``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        try:
+            size = value if isinstance(value, int) else parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return size if size > 0 else self.fail(f"{value!r}: expected more than 0", param, ctx)
+
+
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-readable results.")
 MARKUP = [
@@ -55,6 +73,44 @@ MACHINE = [
         help="Features at once; 0: two on a CPU, else one.",
     ),
 ]
+LIMITS = [
+    click.option(
+        "--max-seconds",
+        default=DEFAULT.max_seconds,
+        type=click.FloatRange(0, min_open=True),
+        metavar="S",
+        help="The longest clip; a longer one fails.",
+    ),
+    click.option(
+        "--max-pixels",
+        default=DEFAULT.max_pixels,
+        type=click.IntRange(1),
+        metavar="N",
+        help="The largest frame: width times height.",
+    ),
+    click.option(
+        "--max-frames",
+        default=DEFAULT.max_frames,
+        type=click.IntRange(1),
+        metavar="N",
+        help="The most frames in a video.",
+    ),
+    click.option(
+        "--max-memory",
+        default=size_text(DEFAULT.max_memory),
+        type=Size(),
+        metavar="SIZE",
+        help="The most that one clip may take, decoded.",
+    ),
+    click.option(
+        "--max-text",
+        default=size_text(DEFAULT.max_text),
+        type=Size(),
+        metavar="SIZE",
+        help="The largest text file.",
+    ),
+]
+ROOT = click.option("--root", metavar="DIR", help="Refuse media that do not lie below this folder.")
 RETRY = click.option("--retry-failed", is_flag=True, help="Try samples that failed before again.")
 
 

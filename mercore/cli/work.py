@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mercore.cli.main import SOME_FAILED, open_project, print_json, print_markup
+from mercore.cli.main import SOME_FAILED, machine_of, open_project, print_json, print_markup
 from mercore.cli.options import (
     ENDPOINT,
     FILES,
     JSON,
+    LIMITS,
     MACHINE,
     MARKUP,
     OUT,
     RETRY,
+    ROOT,
     STORED,
     with_options,
 )  # fmt: skip
@@ -32,7 +34,7 @@ def _exit(outcomes: Sequence[Outcome]) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[FEATURE]...")
-@with_options([*STORED, *MACHINE, RETRY, JSON])
+@with_options([*STORED, *MACHINE, *LIMITS, ROOT, RETRY, JSON])
 def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract features into the store.
 
@@ -124,7 +126,7 @@ def report(as_json: bool, markup: str | None, **files: Any) -> None:
 
 
 @click.command()
-@with_options([*FILES, *MACHINE, RETRY, JSON])
+@with_options([*FILES, *MACHINE, *LIMITS, ROOT, RETRY, JSON])
 def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract, train, mine where the registry says so, vote and report.
 
@@ -158,12 +160,13 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--store", metavar="PLACE", help="Keep the features in this store.")
-@with_options([ENDPOINT, OUT, *MACHINE, JSON])
+@with_options([ENDPOINT, OUT, *MACHINE, *LIMITS, ROOT, JSON])
 def predict(
     files: tuple[str, ...],
     store: str | None,
     endpoint: str | None,
     out: str,
+    root: str | None,
     as_json: bool,
     **machine: Any,
 ) -> None:
@@ -173,13 +176,12 @@ def predict(
     one clip, such as clip.mp4 and clip.txt (its words); a manifest (.csv, .jsonl) gives its rows.
     """
     from mercore.cli import show, tables
-    from mercore.machine import Machine
     from mercore.predict import Predictor
     from mercore.progress import Bars
 
     with Bars() as bars:
-        predictor = Predictor.open(out, Machine(**machine), bars)
-        predictions = predictor.predict_files(files, store=store, endpoint=endpoint)
+        predictor = Predictor.open(out, machine_of(machine), bars)
+        predictions = predictor.predict_files(files, store=store, endpoint=endpoint, root=root)
     about = [show.predicted(prediction) for prediction in predictions]
     print_json(about) if as_json else tables.print_predicted(about)
     if any(prediction.failed or prediction.label is None for prediction in predictions):

@@ -10,6 +10,7 @@ import numpy as np
 
 from mercore.decode import read_track
 from mercore.errors import InputError, RunError
+from mercore.limits import NO_LIMITS
 from mercore.media import FloatArray
 from mercore_noise._spans import read_span, seconds_of
 from mercore_noise.folders import sound_files
@@ -72,7 +73,8 @@ class Sounds:
 
     def _loud(self, drawn: int, channel: int | None = None) -> Piece:
         for name in self._names[drawn:] + self._names[:drawn]:
-            samples = read_track(self._path(name), RATE, channel=channel).samples
+            path = self._path(name)
+            samples = read_track(path, RATE, channel=channel, limits=NO_LIMITS).samples
             if rms(samples) >= SILENT:
                 return Piece(samples, (name,))
         raise RunError(f"{self._root}: all {len(self._names)} audio files are silent")

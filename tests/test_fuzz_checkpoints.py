@@ -111,7 +111,9 @@ def test_a_twisted_index(folder: Path, seed: int) -> None:
     check(shards)
 
 
-@pytest.mark.parametrize("name", ["../secret.safetensors", "{outside}", "a/../../secret.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["../secret.safetensors", "{outside}", "a/../../secret.safetensors"]
+)
 def test_an_index_that_leads_outside_is_refused(tmp_path: Path, name: str) -> None:
     outside, inside = tmp_path / "secret.safetensors", tmp_path / "model"
     outside.write_bytes(save(TENSORS))

@@ -84,7 +84,7 @@ def labels(path: Path) -> None:
     try:
         assert read_labels(path, trust_pickles=True)
     except ManifestError as error:
-        assert str(path) in str(error)
+        assert path.name in str(error)
         assert len(str(error)) < 10_000
 
 
@@ -99,7 +99,9 @@ def test_damaged_label_archives(folder: Path, seed: int) -> None:
 @FUZZ
 @given(seed=SEEDS)
 def test_twisted_labels(folder: Path, seed: int) -> None:
-    labels(write_labels(folder / "labels.npz", train=twisted(corpus(names(3)), random.Random(seed))))
+    labels(
+        write_labels(folder / "labels.npz", train=twisted(corpus(names(3)), random.Random(seed)))
+    )
 
 
 @FUZZ
@@ -136,8 +138,8 @@ def test_deep_tuples_as_a_key_do_not_exhaust_the_stack() -> None:
 
 def test_lists_that_hold_each_other_are_told_of_in_short(tmp_path: Path) -> None:
     lists: Any = ["ha"]
-    for _ in range(17):
-        lists = [lists] * 10  # 10^17 atoms in a kilobyte
+    for _ in range(12):
+        lists = [lists] * 10  # 10^12 atoms in a kilobyte
     for wrong in ({"a": lists}, {"a": {"emo": lists}}, {"a": {"emo": 1, "val": lists}}):
         path = write_labels(tmp_path / "labels.npz", train=wrong)
         with pytest.raises(ManifestError, match=r"'a': found (a )?list, expected"):
@@ -164,7 +166,9 @@ def test_damaged_language_models(folder: Path, seed: int, zipped: bool) -> None:
         arpa(folder, damaged(ARPA, chance))
 
 
-@pytest.mark.parametrize("line", ["ngram 1=" + "9" * 5000, "ngram " + "1" * 5000 + "=1", "ngram 1=1e9"])
+@pytest.mark.parametrize(
+    "line", ["ngram 1=" + "9" * 5000, "ngram " + "1" * 5000 + "=1", "ngram 1=1e9"]
+)
 def test_a_count_of_too_many_digits_is_no_count(tmp_path: Path, line: str) -> None:
     path = tmp_path / "lm.arpa"
     path.write_text(f"\\data\\\n{line}\n\n\\1-grams:\n")

@@ -88,7 +88,9 @@ def test_any_yaml(folder: Path, plugins: Plugins, content: Any) -> None:
 
 
 @FUZZ
-@given(content=st.binary(max_size=300) | st.text("&*!<>[]{}:,-?|'\"\\\n ae1~%@`#.=").map(str.encode))
+@given(
+    content=st.binary(max_size=300) | st.text("&*!<>[]{}:,-?|'\"\\\n ae1~%@`#.=").map(str.encode)
+)
 def test_anything_for_a_registry(folder: Path, plugins: Plugins, content: bytes) -> None:
     check(folder, plugins, content)
 
@@ -134,14 +136,16 @@ def test_a_checkpoint_that_no_path_can_be(
 ) -> None:
     text = "classes: [a, b]\nfeatures: {h: {uses: hubert, with: {checkpoint: %s}}}\n" % checkpoint
     (tmp_path / "registry.yaml").write_text(text)
-    with pytest.raises(RegistryError, match="there is no checkpoint at"):
+    with pytest.raises(RegistryError, match=r"features\.h: .*(no checkpoint at|name too long)"):
         resolve(Registry.read(tmp_path / "registry.yaml"), plugins)
 
 
 CELLS = st.text() | st.sampled_from(
     ["", "train", "unlabelled", "test", "sad", "x" * 200_000, "a\0b", "é.txt", "../..", "a" * 300 + "/b.txt"]
 )  # fmt: skip
-HEADERS = st.lists(st.sampled_from(["id", "split", "label", "text", "video", "audio", "ID", "", "é"]))
+HEADERS = st.lists(
+    st.sampled_from(["id", "split", "label", "text", "video", "audio", "ID", "", "é"])
+)
 
 
 def read_manifest(folder: Path, name: str, content: bytes) -> None:
@@ -152,8 +156,10 @@ def read_manifest(folder: Path, name: str, content: bytes) -> None:
         assert str(error).encode()
 
 
-CSV = "﻿id,split,label,text,note\na,train,sad,\"yes, I know\",x\nb,unlabelled,,no,y\n".encode()
-JSONL = b'{"id":"a","split":"train","label":"sad","text":"yes"}\n{"id":"b","split":"test","text":"n"}\n'
+CSV = '﻿id,split,label,text,note\na,train,sad,"yes, I know",x\nb,unlabelled,,no,y\n'.encode()
+JSONL = (
+    b'{"id":"a","split":"train","label":"sad","text":"yes"}\n{"id":"b","split":"test","text":"n"}\n'
+)
 ROWS = [{"id": "a", "split": "train", "label": "sad", "text": "yes", "note": {"a": [1]}}]
 
 
@@ -206,7 +212,9 @@ def test_json_that_is_none_for_us(tmp_path: Path, line: str, says: str) -> None:
 
 @pytest.mark.parametrize("odd", [value for value in ODD if value not in ({}, [])])
 def test_the_command_line_ends_with_an_error_line(folder: Path, odd: object) -> None:
-    content = as_json_or_nothing({"classes": ["a", odd], "features": {"f": {"uses": odd}}, "x": odd})
+    content = as_json_or_nothing(
+        {"classes": ["a", odd], "features": {"f": {"uses": odd}}, "x": odd}
+    )
     (folder / "registry.yaml").write_bytes(content)
     result = mer("check", "--registry", str(folder / "registry.yaml"))
     assert result.exit_code == 1

@@ -112,7 +112,9 @@ def run(folder: Path) -> RunFolder:
     return RunFolder(folder / "run")
 
 
-@pytest.mark.parametrize("content", ["[1]", '{"key": "k"}', '{"waf": NaN}', "[" * 100_000, "\ud7ff"])
+@pytest.mark.parametrize(
+    "content", ["[1]", '{"key": "k"}', '{"waf": NaN}', "[" * 100_000, "\ud7ff"]
+)
 def test_a_branch_whose_json_is_damaged_is_trained_again(
     folder: Path, run: RunFolder, content: str
 ) -> None:
@@ -120,7 +122,9 @@ def test_a_branch_whose_json_is_damaged_is_trained_again(
     (run.path / "branches/one/branch.json").write_text(content)
     assert run.trained("one") is None
     assert reopened(folder).train() == ["one"]
-    found, kept = (json.loads(b) for b in ((run.path / "branches/one/branch.json").read_bytes(), whole))
+    found, kept = (
+        json.loads(b) for b in ((run.path / "branches/one/branch.json").read_bytes(), whole)
+    )
     assert {**found, "seconds": 0} == {**kept, "seconds": 0}
 
 

@@ -28,7 +28,9 @@ SEEDS = st.integers(0, 2**32)
 
 def values(id: str) -> np.ndarray[Any, Any]:
     """Return what a sample has: 1 to 4 rows, which no other sample has."""
-    number = WORDS.index(id.rstrip("0123456789")) + 10 * int(id.lstrip("abcdefghijklmnopqrstuvwxyz"))
+    number = WORDS.index(id.rstrip("0123456789")) + 10 * int(
+        id.lstrip("abcdefghijklmnopqrstuvwxyz")
+    )
     return np.arange(3 * (1 + number % 4), dtype=np.float32).reshape(-1, 3) + 100 * number
 
 
@@ -172,7 +174,9 @@ def test_a_folder_with_another_name_than_a_commit_is_named(root: Path) -> None:
         collection_of(root, "few").entries()
 
 
-@pytest.mark.parametrize("content", [b"{}", b"no JSON", b'{"segments": {"x": 1}}', b'{"segments": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"{}", b"no JSON", b'{"segments": {"x": 1}}', b'{"segments": 1}']
+)
 def test_a_damaged_index_is_not_missed(root: Path, content: bytes) -> None:
     (index,) = (root / "features/indexed@f1/idx").iterdir()
     index.write_bytes(content)

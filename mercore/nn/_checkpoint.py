@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
@@ -183,7 +184,7 @@ def _files_of(index: Path) -> dict[str, Path]:
             f"{index}: names {outside[0][:200]!r}, which is not in its folder; expected the names "
             "of the files beside it"
         )
-    missing = [name for name in names if not (index.parent / name).is_file()]
+    missing = [name for name in names if not os.path.isfile(index.parent / name)]
     if missing:
         raise CheckpointError(
             f"{index.parent}: lacks {len(missing)} of the {len(names)} files that {index.name} "

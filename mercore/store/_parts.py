@@ -214,7 +214,9 @@ def row_type(attributes: Mapping[str, Any]) -> RowType | None:
         return None
     if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
         raise ValueError(f"found the dtype {dtype!r}")
-    if not isinstance(shape, list) or not all(type(extent) is int and extent >= 0 for extent in shape):
+    if not isinstance(shape, list) or not all(
+        type(extent) is int and extent >= 0 for extent in shape
+    ):
         raise ValueError(f"found rows of shape {shape!r}")
     np.dtype(dtype)  # float17 is a TypeError
     return RowType(dtype, tuple(shape))

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
 from mercore.media import FloatArray, Frames, Waveform
 
 SOUNDS = {
-    "wav": "pcm_s16le", "mp3": "libmp3lame", "ogg": "libvorbis", "opus": "libopus", "flac": "flac",
+    "wav": "pcm_s16le", "mp3": "libmp3lame", "ogg": "flac", "opus": "libopus", "flac": "flac",
     "m4a": "aac",
 }  # fmt: skip
 VIDEOS = {
-    "mp4": ("libx264", "aac"), "mkv": ("libx264", "flac"), "webm": ("libvpx", "libvorbis"),
+    "mp4": ("libx264", "aac"), "mkv": ("libx264", "flac"), "webm": ("libvpx", "libopus"),
     "avi": ("mpeg4", "libmp3lame"),
 }  # fmt: skip
 _RATE = 48_000  # Hz: all of these codecs can
@@ -29,7 +30,7 @@ def write_kinds(folder: Path, frames: Frames, audio: Waveform) -> list[Path]:
     for suffix, codec in SOUNDS.items():
         found.append(folder / f"clip.{suffix}")
         with av.open(str(found[-1]), "w") as container:
-            _write_audio(container, codec, audio)
+            _write_audio(container, _sound(container, codec), audio)
     for suffix, (video, sound) in VIDEOS.items():
         found.append(folder / f"clip.{suffix}")
         with av.open(str(found[-1]), "w") as container:
@@ -53,14 +54,20 @@ def _write_both(
     track = container.add_stream(video, rate=_FPS)
     track.height, track.width = frames.pixels.shape[1:3]
     track.pix_fmt = "yuv420p"
+    beside = _sound(container, sound)  # before anything is written
     for pixels in frames.pixels:
         container.mux(track.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
     container.mux(track.encode(None))
-    _write_audio(container, sound, audio)
+    _write_audio(container, beside, audio)
 
 
-def _write_audio(container: OutputContainer, codec: str, audio: Waveform) -> None:
+def _sound(container: OutputContainer, codec: str) -> AudioStream:
     track = container.add_stream(codec, rate=_RATE, layout="mono")
+    assert isinstance(track, AudioStream)
+    return track
+
+
+def _write_audio(container: OutputContainer, track: AudioStream, audio: Waveform) -> None:
     resampler = av.AudioResampler(track.format, "mono", _RATE, track.frame_size or 1024)
     frame = av.AudioFrame.from_ndarray(_plane(audio.samples), format="flt", layout="mono")
     frame.rate, frame.time_base, frame.pts = _RATE, Fraction(1, _RATE), 0

@@ -111,7 +111,7 @@ def segment(key: str, attributes: Mapping[str, Any]) -> Part:
             records=attributes["records"],
             failed=attributes["failed"],
             rows=row_type(attributes),
-            rows_per_file=max(1, sum(lengths)),
+            rows_per_file=max(1, sum(lengths)),  # a TypeError where they are no numbers
             checksums=attributes["crc32c"],
         )
         check_part(part)

@@ -38,7 +38,7 @@ def write_kinds(folder: Path, frames: Frames, audio: Waveform) -> list[Path]:
     return found
 
 
-def toy_clip(seconds: float = 0.5) -> tuple[Frames, Waveform]:
+def toy_clip(seconds: float = 1.5) -> tuple[Frames, Waveform]:
     """Return moving colours and a tone."""
     count = int(seconds * _FPS)
     ramp = np.arange(64, dtype=np.uint8)

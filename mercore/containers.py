@@ -77,7 +77,9 @@ def one_thread(path: str, track: AudioStream | VideoStream) -> None:
     Raises InputError for a codec that is not known, as that of a damaged file.
     """
     if track.codec_context is None:
-        raise InputError(f"{path}: no codec is known for its {track.type}; convert it, or it is damaged")
+        raise InputError(
+            f"{path}: no codec is known for its {track.type}; convert it, or it is damaged"
+        )
     track.codec_context.thread_count = 1
 
 

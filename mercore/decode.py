@@ -71,6 +71,8 @@ def read_track(
         track = container.streams.audio[0]
         one_thread(path, track)
         native, expected = track.rate, duration(track)
+        if not native:
+            raise InputError(f"{path}: its audio has a rate of 0 Hz; it is damaged")
         _check_audio(path, int(expected * native), native, rate, limits)
         parts: list[FloatArray] = []
         found = 0

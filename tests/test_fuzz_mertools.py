@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import pickle
 import random
 import zipfile
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mertools_files import corpus, names, write_labels
-from mutations import FUZZ, as_json, damaged, twisted
+from mutations import FUZZ, damaged, told, twisted
 
 from mercore.errors import CheckpointError, InputError, ManifestError
 from mercore.mertools import read_labels
@@ -42,12 +41,10 @@ def npy(header: str, data: bytes = bytes(24), version: bytes = b"\1\0") -> bytes
 
 def read_feature(folder: Path, content: bytes) -> None:
     (folder / "a.npy").write_bytes(content)
-    try:
+    with told(InputError, folder.name):
         values = Folder(folder, frozenset(["a"]), True).read("a")
         assert values.dtype == np.float32
         assert np.isfinite(values).all()
-    except InputError as error:
-        assert folder.name in str(error)
 
 
 @FUZZ
@@ -81,11 +78,8 @@ def test_a_shape_below_zero_is_refused(folder: Path) -> None:
 
 
 def labels(path: Path) -> None:
-    try:
+    with told(ManifestError, path.name):
         assert read_labels(path, trust_pickles=True)
-    except ManifestError as error:
-        assert path.name in str(error)
-        assert len(str(error)) < 10_000
 
 
 @FUZZ
@@ -124,14 +118,12 @@ def test_damaged_label_tables(folder: Path, seed: int) -> None:
     table = b"name,discrete,valence,chinese\na,happy,0.5,x\nb,sad,,y\nc,,-10,\n"
     (folder / "labels.csv").write_bytes(damaged(table, random.Random(seed)))
     labels(folder / "labels.csv")
-    try:
+    with told(ManifestError, "labels.csv"):
         read_transcripts(folder / "labels.csv")
-    except ManifestError as error:
-        assert "labels.csv" in str(error)
 
 
 def test_deep_tuples_as_a_key_do_not_exhaust_the_stack() -> None:
-    deep = b"\x80\x04}(K\x01" + b"\x85" * 500_000 + b"K\x01u."
+    deep = b"\x80\x04}(K\x01" + b"\x85" * 100_000 + b"K\x01u."
     with pytest.raises(RefusedError, match="found a tuple as a key"):
         read_pickle(deep)
 
@@ -149,11 +141,9 @@ def test_lists_that_hold_each_other_are_told_of_in_short(tmp_path: Path) -> None
 def arpa(folder: Path, content: bytes) -> None:
     path = folder / "lm.arpa"
     path.write_bytes(content)
-    try:
+    with told(CheckpointError, str(path)):
         model = read_arpa(path)
         model.score(model.start(), "a")
-    except CheckpointError as error:
-        assert str(path) in str(error)
 
 
 @FUZZ

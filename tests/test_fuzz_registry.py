@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import FUZZ, ODD, as_json, damaged, twisted
+from mutations import FUZZ, ODD, as_json, damaged, told, twisted
 from run_mer import mer
 
 from mercore.errors import ManifestError, MercoreError, RegistryError
@@ -62,10 +62,8 @@ def check(folder: Path, plugins: Plugins, content: bytes) -> None:
     """Read and resolve a registry: it is right, or a MercoreError says why not, in Unicode."""
     path = folder / "registry.yaml"
     path.write_bytes(content)
-    try:
+    with told(MercoreError, path.name):
         resolve(Registry.read(path), plugins)
-    except MercoreError as error:
-        assert str(error).encode()
 
 
 @FUZZ
@@ -134,14 +132,14 @@ def test_what_yaml_can_say_and_a_registry_must_not(tmp_path: Path, content: str,
 def test_a_checkpoint_that_no_path_can_be(
     tmp_path: Path, plugins: Plugins, checkpoint: str
 ) -> None:
-    text = "classes: [a, b]\nfeatures: {h: {uses: hubert, with: {checkpoint: %s}}}\n" % checkpoint
+    text = f"classes: [a, b]\nfeatures: {{h: {{uses: hubert, with: {{checkpoint: {checkpoint}}}}}}}"
     (tmp_path / "registry.yaml").write_text(text)
     with pytest.raises(RegistryError, match=r"features\.h: .*(no checkpoint at|name too long)"):
         resolve(Registry.read(tmp_path / "registry.yaml"), plugins)
 
 
 CELLS = st.text() | st.sampled_from(
-    ["", "train", "unlabelled", "test", "sad", "x" * 200_000, "a\0b", "é.txt", "../..", "a" * 300 + "/b.txt"]
+    ["", "train", "unlabelled", "test", "sad", "x" * 200_000, "a\0b", "é.txt", "..", "a" * 300]
 )  # fmt: skip
 HEADERS = st.lists(
     st.sampled_from(["id", "split", "label", "text", "video", "audio", "ID", "", "é"])
@@ -150,10 +148,8 @@ HEADERS = st.lists(
 
 def read_manifest(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
-    try:
+    with told(ManifestError, name):
         assert Manifest.read(folder / name, ["sad", "happy"]).samples
-    except ManifestError as error:
-        assert str(error).encode()
 
 
 CSV = '﻿id,split,label,text,note\na,train,sad,"yes, I know",x\nb,unlabelled,,no,y\n'.encode()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import FUZZ, MANY, as_json, damaged, twisted
+from mutations import FUZZ, MANY, as_json, damaged, told, twisted
 from toy_projects import REGISTRY, opened
 
 import mercore
@@ -28,7 +28,6 @@ from mercore.submission import submit
 FILES = (
     "branches/one/branch.json", "branches/both/probabilities.csv", "folds.csv", "search.json",
     "mining/mining.json", "mining/round1/branches/one/branch.json", "predictions.csv",
-    "report.json", "ablation.json",
 )  # fmt: skip
 
 
@@ -83,18 +82,15 @@ def look_at(folder: Path) -> None:
         lambda _: submit(run, "mer2024", folder / "out.csv"),
         lambda project: project.rounds(),
         lambda project: project.ensemble(),
-        lambda project: project.report(),
         lambda project: project.mine(),
         lambda project: project.ensemble(),
     ]
     for read in reads:
-        try:
+        with told(MercoreError):
             read(reopened(folder))
-        except MercoreError as error:
-            assert str(error).encode()
 
 
-@settings(FUZZ, max_examples=1000 if MANY else 40)
+@settings(FUZZ, max_examples=500 if MANY else 20)
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(FILES))
 def test_a_file_of_a_run_folder_may_hold_anything(folder: Path, seed: int, name: str) -> None:
     shutil.rmtree(folder / "run")

@@ -6,7 +6,6 @@ raises StoreError; or else comparing the rows with their checksums (`verify`) do
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import FUZZ, as_json, damaged, twisted
+from mutations import FUZZ, as_json, damaged, told, twisted
 
 from mercore.errors import StoreError
 from mercore.store import Collection, Row, Store
@@ -109,7 +108,7 @@ def test_damaged_metadata_gives_no_wrong_values(
     (copy / at).write_bytes(mutated(whole, random.Random(seed), text=at.suffix == ".json"))
     try:
         for kind in [kind for kind in KINDS if f"{kind}@" in str(at)] or KINDS:
-            with contextlib.suppress(StoreError):
+            with told(StoreError):
                 read_all(copy, kind)
     finally:
         (copy / at).write_bytes(whole)
@@ -228,7 +227,7 @@ def test_a_header_that_is_none_is_named(root: Path, changes: dict[str, object]) 
 @pytest.mark.parametrize("version", ["1", None, [1]])
 def test_a_store_of_no_format_is_not_opened(root: Path, version: object) -> None:
     change(root / "zarr.json", format=version)
-    with pytest.raises(StoreError, match="damaged zarr.json: found format"):
+    with pytest.raises(StoreError, match=r"damaged zarr\.json: found format"):
         Store(root)
 
 
@@ -245,5 +244,5 @@ def test_rows_that_no_machine_can_hold_are_told_of(root: Path) -> None:
     (base,) = root.glob("features/compacted@f1/base/0*/zarr.json")
     change(base, shape=[2**50])
     collection = collection_of(root, "compacted")
-    with pytest.raises(StoreError, match="expected one kind of row|which cannot be had"):
+    with pytest.raises(StoreError, match=r"expected one kind of row|cannot be had"):
         collection.sequence("alpha0")

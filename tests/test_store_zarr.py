@@ -12,7 +12,6 @@ import pytest
 import zarr
 from places import Place
 
-from mercore.errors import StoreError
 from mercore.store import Collection, Row, Store
 from mercore.store._base import Grid, pack_strings, unpack_strings
 from mercore.store._compact import publish_base

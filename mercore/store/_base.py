@@ -99,13 +99,13 @@ def read_pointer(files: Files, generation: int) -> Pointer:
     key = f"gen/{generation}.json"
     document = decoded(files.get(key), files.named(key))
     base, consumed = document.get("base"), document.get("consumed")
-    texts = isinstance(consumed, list) and set(map(type, consumed)) <= {str}
+    keys: list[str] = consumed if isinstance(consumed, list) else [consumed]
     # A name, not a path: nothing is read outside the collection.
     named = base is None or (isinstance(base, str) and re.fullmatch(r"\w[\w-]*", base, re.ASCII))
-    if not texts or not named:
+    if not named or not set(map(type, keys)) <= {str}:
         found = f"damaged: found the base {base!r}, or no list of segments"
         raise StoreError(f"{files.named(key)}: {found}; delete the collection and extract again")
-    return Pointer(generation, base, frozenset(consumed))
+    return Pointer(generation, base, frozenset(keys))
 
 
 def write_pointer(files: Files, pointer: Pointer) -> bool:

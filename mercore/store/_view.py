@@ -180,7 +180,7 @@ def _indexed(files: Files, keys: Sequence[str]) -> dict[str, Part]:
         both = [names[wide, _writer(key)] for wide in (True, False)]
         later = [each[bisect(each, key)] for each in both if each and each[-1] > key]
         wanted.update(later[:1])
-    found = {}
+    found: dict[str, Part] = {}
     for segments in files.each(partial(_index, files), sorted(wanted)):
         found.update(segments)
     return found

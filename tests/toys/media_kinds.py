@@ -9,6 +9,7 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.video.stream import VideoStream
 
 from mercore.media import FloatArray, Frames, Waveform
 
@@ -44,14 +45,15 @@ def toy_clip(seconds: float = 1.5) -> tuple[Frames, Waveform]:
     ramp = np.arange(64, dtype=np.uint8)
     pixels = np.stack([np.add.outer(ramp[:48] * 3, ramp * 2 + 9 * n) for n in range(count)])
     shown = np.repeat(pixels[..., None], 3, axis=3)
-    tone = np.sin(np.arange(int(seconds * _RATE)) * 2 * np.pi * 330 / _RATE)
-    return Frames(shown, np.arange(count) / _FPS), Waveform(tone.astype(np.float32) / 2, _RATE)
+    tone = np.sin(np.arange(int(seconds * _RATE)) * 2 * np.pi * 330 / _RATE) / 2
+    return Frames(shown, np.arange(count) / _FPS), Waveform(tone.astype(np.float32), _RATE)
 
 
 def _write_both(
     container: OutputContainer, video: str, sound: str, frames: Frames, audio: Waveform
 ) -> None:
     track = container.add_stream(video, rate=_FPS)
+    assert isinstance(track, VideoStream)
     track.height, track.width = frames.pixels.shape[1:3]
     track.pix_fmt = "yuv420p"
     beside = _sound(container, sound)  # before anything is written

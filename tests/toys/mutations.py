@@ -10,9 +10,12 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Literal
 
 from hypothesis import HealthCheck, settings
+
+from mercore.errors import MercoreError
 
 MANY = os.environ.get("MERCORE_FUZZ") == "many"
 """Whether to look for long: ``MERCORE_FUZZ=many pytest tests/test_fuzz_*.py``."""
@@ -25,6 +28,7 @@ FUZZ = settings(
     database=None,
 )
 
+ORDERS: tuple[Literal["big"], Literal["little"]] = ("big", "little")
 NUMBERS = (0, 1, -1, 2, 255, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64)
 ODD: tuple[Any, ...] = (
     None, True, False, *NUMBERS, 10**400, 0.5, -0.0, float("nan"), float("inf"), 1e308,
@@ -81,7 +85,7 @@ def edited(data: bytes, chance: random.Random) -> bytes:
     size = chance.choice((1, 2, 4, 8))
     at = chance.randrange(max(1, min(len(data), 1024) - size))
     number = chance.choice((*NUMBERS, chance.getrandbits(64))) % 2 ** (8 * size)
-    field = number.to_bytes(size, chance.choice(("big", "little")))
+    field: bytes = number.to_bytes(size, chance.choice(ORDERS))
     return data[:at] + field + data[at + size :]
 
 
@@ -103,6 +107,17 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2))):
         data = chance.choice(DAMAGES)(data or b"\0", chance)
     return data
+
+
+@contextmanager
+def told(kind: type[MercoreError], about: str = "") -> Iterator[None]:
+    """Let an error of this kind pass if it names what it is about, in a text that can be shown."""
+    try:
+        yield
+    except kind as error:
+        text = str(error)
+        if about not in text or len(text.encode()) > 10_000:
+            raise AssertionError(f"{about!r} is not named, or at length: {text[:500]!r}") from error
 
 
 def twisted(value: Any, chance: random.Random, times: int | None = None) -> Any:

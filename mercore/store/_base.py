@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def read_pointer(files: Files, generation: int) -> Pointer:
     key = f"gen/{generation}.json"
     document = decoded(files.get(key), files.named(key))
     base, consumed = document.get("base"), document.get("consumed")
-    keys: list[str] = consumed if isinstance(consumed, list) else [consumed]
+    keys: list[Any] = consumed if isinstance(consumed, list) else [consumed]
     # A name, not a path: nothing is read outside the collection.
     named = base is None or (isinstance(base, str) and re.fullmatch(r"\w[\w-]*", base, re.ASCII))
     if not named or not set(map(type, keys)) <= {str}:

@@ -57,8 +57,13 @@ def _options(limits: Limits) -> dict[str, str]:
         "protocol_whitelist": "file",
         "pattern_type": "none",  # of image2: the name of a picture is no pattern of names
         # FFmpeg decodes frames to find out what a file is, before there is a size to look at.
-        "max_pixels": str(min(limits.max_pixels, 2**31 - 1)),
+        **decoder_options(limits),
     }
+
+
+def decoder_options(limits: Limits) -> dict[str, str]:
+    """Return what makes a decoder refuse larger frames before it takes memory for them."""
+    return {"max_pixels": str(min(limits.max_pixels, 2**31 - 1))}
 
 
 def _check_riff(path: str) -> None:

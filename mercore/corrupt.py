@@ -26,6 +26,7 @@ from mercore.errors import (
     did_you_mean,
 )
 from mercore.fingerprints import describe, fingerprint
+from mercore.limits import DEFAULT, Limits
 from mercore.manifest import Manifest, Sample
 from mercore.media import REVISION, Frames, Media, Text, Waveform
 from mercore.plugins import Plugins
@@ -68,6 +69,7 @@ def corrupt(
     blur: Options | None = None,
     splits: Collection[str] = (),
     threads: int = 2,
+    limits: Limits = DEFAULT,
     watch: Watch | None = None,
 ) -> Corrupted:
     """Write noisy copies of the clips below `out`, and return what that came to.
@@ -75,14 +77,14 @@ def corrupt(
     `noise` are the options of the component ``add_noise``, `blur` those of ``blur``; None leaves
     the voice, or the picture, as it is. Audio becomes 16-bit WAV at 16 kHz, video H.264 with AAC in
     mp4, whatever it was. `splits` limits the copies to these; the rows of others keep their files.
-    A clip that cannot be used fails alone.
+    A clip that cannot be used, or is beyond the `limits`, fails alone.
 
     Raises PluginError where the components are not installed, RegistryError for options that are
     wrong, RunError where an original would be replaced, ManifestError for an unknown split.
     """
     folder, chosen = CopyFolder(Path(out)), _chosen(manifest, splits)
     folder.check(manifest)
-    work = _Work(folder, _component("add_noise", noise), _component("blur", blur))
+    work = _Work(folder, _component("add_noise", noise), _component("blur", blur), limits)
     before = folder.read()
     folder.start(before.values())
     done = {sample.id: before[sample.id] for sample in chosen if work.is_done(sample, before)}
@@ -168,9 +170,14 @@ class _Work:
     """What the clips of one run share: the components, loaded, and where the copies go."""
 
     def __init__(
-        self, folder: CopyFolder, noise: Preprocessor | None, blur: Preprocessor | None
+        self,
+        folder: CopyFolder,
+        noise: Preprocessor | None,
+        blur: Preprocessor | None,
+        limits: Limits,
     ) -> None:
         self.folder = folder
+        self._limits = limits
         self._key = fingerprint(
             {
                 "media": REVISION,
@@ -217,7 +224,7 @@ class _Work:
         path = sample.file("audio")
         if path is None or ("audio" not in sample.media and not has_audio(path)):
             return None, None
-        audio = read_track(path, _RATE)
+        audio = read_track(path, _RATE, limits=self._limits)
         if self._add_noise is None:
             return audio, None
         noisy, record = _applied(self._add_noise, {"audio": audio, "id": Text(sample.id)})
@@ -226,7 +233,7 @@ class _Work:
 
     def _seen(self, sample: Sample, record: dict[str, JsonValue]) -> Iterator[Frames]:
         """Yield the frames of the copy, and note in `record` what was done to them."""
-        for frames in stream_frames(sample.media["video"], _AT_ONCE):
+        for frames in stream_frames(sample.media["video"], _AT_ONCE, self._limits):
             if self._blur is None:
                 yield frames
                 continue

@@ -97,7 +97,8 @@ def resample(audio: Waveform, rate: int) -> Waveform:
     """Return the audio at `rate` Hz (soxr, high quality); the same object where it fits already."""
     if audio.rate == rate:
         return audio
-    return Waveform(soxr.resample(audio.samples, audio.rate, rate).astype(np.float32), rate)
+    resampled = soxr.resample(audio.samples, audio.rate, rate)
+    return Waveform(resampled.astype(np.float32, copy=False), rate)
 
 
 def has_audio(path: str) -> bool:

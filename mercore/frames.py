@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mercore.containers import duration, one_thread, open_media, seconds
+from mercore.containers import decoder_options, duration, one_thread, open_media, seconds
 from mercore.errors import InputError
 from mercore.limits import DEFAULT, Limits
 from mercore.media import Frames, Video
@@ -117,11 +117,12 @@ def sample_times(times: NDArray[np.float64], spec: Video) -> NDArray[np.int64]:
 def _shown(path: str, limits: Limits) -> Iterator[tuple[av.VideoFrame, float]]:
     """Yield the frames with their seconds since the first."""
     with open_media(path, limits) as container:
-        one_thread(path, container.streams.video[0])
+        track = container.streams.video[0]
+        one_thread(path, track)
+        track.codec_context.options = decoder_options(limits)  # their size may change
         start: float | None = None
         for number, frame in enumerate(container.decode(video=0), start=1):
             limits.check_frames(path, number)
-            limits.check_pixels(path, frame.width, frame.height)  # may change within a clip
             start = frame.time or 0.0 if start is None else start
             yield frame, (frame.time or 0.0) - start
 

@@ -45,7 +45,12 @@ class Limits:
             raise _beyond(path, f"lasts {found:.1f} s", f"{self.max_seconds:g} s", "max-seconds")
 
     def check_pixels(self, path: str, width: int, height: int) -> None:
-        """Raise InputError for a frame that is larger."""
+        """Raise InputError for a frame that is larger, or whose size FFmpeg does not find out."""
+        if not width * height:  # it looks at no frame with more, see ``mercore.containers``
+            raise InputError(
+                f"{path}: no size of its frames is found: they are damaged, or larger than the "
+                f"limit of {self.max_pixels} pixels, which --max-pixels raises"
+            )
         if width * height > self.max_pixels:
             found = f"has frames of {width} x {height} = {width * height} pixels"
             raise _beyond(path, found, str(self.max_pixels), "max-pixels")
@@ -78,8 +83,8 @@ NO_LIMITS = Limits(math.inf, 2**62, 2**62, 2**62, 2**62)
 def _beyond(path: str, found: str, limit: str, option: str) -> InputError:
     # Some files tell it only while they are decoded: the rest of them is not looked at.
     return InputError(
-        f"{path}: {found} or more, and the limit is {limit}; raise it with --{option}, and try "
-        "the clip again with --retry-failed"
+        f"{path}: {found} or more, and the limit is {limit}; raise it with --{option} (features of "
+        "a clip that failed are tried again with --retry-failed)"
     )
 
 

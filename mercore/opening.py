@@ -36,9 +36,9 @@ def open(
 
     The arguments are the options of `mer`: `store` may be ``s3://bucket/prefix`` with `endpoint`,
     `device` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, `batch` scales the batches, `threads`
-    decode ahead, `parallel` features are extracted at once, a clip beyond the
-    `limits` (``mercore.limits.Limits``) fails alone, and below `root` all media must lie. With `progress` bars on stderr, where
-    that is a terminal, show how long work goes on.
+    decode ahead, `parallel` features are extracted at once, a clip beyond the `limits`
+    (``mercore.limits.Limits``) fails alone, and below `root` all media must lie. With `progress`
+    bars on stderr, where that is a terminal, show how long work goes on.
 
     An empty store is made where there is none; with ``create=False`` that is a StoreError, and one
     that may only be read is not written to. Loads no weights. Raises RegistryError and

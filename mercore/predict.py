@@ -121,12 +121,13 @@ class Predictor:
         store: str | Path | None = None,
         endpoint: str | None = None,
         root: str | Path | None = None,
+        retry_failed: bool = False,
     ) -> list[Prediction]:
         """Return one prediction a clip, in the order of the files.
 
         Files with one stem are one clip; a manifest gives its rows: see ``mercore.clips``. Their
-        features are kept in `store`; without one they are computed again the next time. With a
-        `root` all clips must lie below that folder.
+        features are kept in `store`, also what failed, which `retry_failed` tries again; without
+        one all is computed anew the next time. With a `root` all clips must lie below that folder.
         """
         given = [files] if isinstance(files, str | Path) else files
         samples = samples_of(given, self.pipeline.classes, bare=self.pipeline.bare, root=root)
@@ -134,9 +135,11 @@ class Predictor:
             raise InputError("no files to predict; expected one or more")
         with TemporaryDirectory() as folder, showing(self.watch) as watch:
             place = Store(store or folder, endpoint=endpoint)
-            return replace(self, watch=watch).predict(samples, place)
+            return replace(self, watch=watch).predict(samples, place, retry_failed=retry_failed)
 
-    def predict(self, samples: Sequence[Sample], store: Store) -> list[Prediction]:
+    def predict(
+        self, samples: Sequence[Sample], store: Store, *, retry_failed: bool = False
+    ) -> list[Prediction]:
         """Return one prediction a sample, in order; their features are kept in `store`."""
         manifest = Manifest.of("new clips", samples)
         extract(
@@ -145,6 +148,7 @@ class Predictor:
             store,
             self.machine,
             names=self.pipeline.used,
+            retry_failed=retry_failed,
             watch=self.watch,
         )
         votes = self._vote(samples, store)

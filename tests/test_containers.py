@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
-from toy_clips import write_mp4, write_wav
+from toy_clips import write_wav
 
 from mercore.decode import decode
 from mercore.errors import InputError
-from mercore.media import Audio, Video
+from mercore.media import Audio, Frames, Video
 
 CONCAT = "ffconcat version 1.0\nfile secret.wav\n"
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{target}\n#EXT-X-ENDLIST\n"
@@ -97,7 +98,8 @@ def test_the_name_of_a_picture_is_no_pattern(tmp_path: Path) -> None:
             container.mux(track.encode(av.VideoFrame(8, 8, "rgb24")))
         (tmp_path / name).write_bytes((tmp_path / "one.mp4").read_bytes())
     frames = decode(str(tmp_path / "a%d.png"), Video())
-    assert len(frames.times) == 1  # type: ignore[union-attr]
+    assert isinstance(frames, Frames)
+    assert len(frames.times) == 1
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_what_clips_come_in_is_read(tmp_path: Path, name: str) -> None:
     with av.open(str(path), "w") as container:
         codec = "libopus" if name in ("webm", "opus") else container.default_audio_codec
         rate = 48_000
-        track = container.add_stream(codec, rate=rate, layout="stereo")
+        track = container.add_stream(codec, rate=rate, layout="stereo", bit_rate=128_000)
         assert isinstance(track, av.AudioStream)
         resampler = av.AudioResampler(track.codec_context.format, "stereo", rate)
         with av.open(str(write_wav(tmp_path / "tone.wav", 1.0, rate=rate))) as tone:
@@ -121,13 +123,17 @@ def test_what_clips_come_in_is_read(tmp_path: Path, name: str) -> None:
 
 
 def test_video_is_read_from_what_it_comes_in(tmp_path: Path) -> None:
-    source = write_mp4(tmp_path / "a.mp4", [(200, 20, 20)] * 5)
-    for name in ("b.mov", "b.mkv", "b.avi", "b.ts"):
-        (tmp_path / name).unlink(missing_ok=True)
-        with av.open(str(source)) as given, av.open(str(tmp_path / name), "w") as taken:
-            track = taken.add_stream_from_template(given.streams.video[0])
-            for packet in given.demux(video=0):
-                if packet.dts is not None:
-                    packet.stream = track
-                    taken.mux(packet)
-        assert decode(str(tmp_path / name), Video(count=2))
+    for name in ("a.mov", "a.mkv", "a.avi", "a.mpg", "a.flv", "a.mxf", "a.wmv", "a.gif"):
+        with av.open(str(tmp_path / name), "w") as container:
+            codec = container.default_video_codec
+            track = container.add_stream(codec, rate=25)
+            assert isinstance(track, av.VideoStream)
+            track.width, track.height = 64, 48
+            track.pix_fmt = "rgb8" if name == "a.gif" else "yuv420p"
+            for shade in range(5):
+                picture = np.full((48, 64, 3), 40 * shade, np.uint8)
+                container.mux(track.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(track.encode(None))
+        frames = decode(str(tmp_path / name), Video())
+        assert isinstance(frames, Frames)
+        assert len(frames.times) == 5, name

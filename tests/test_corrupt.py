@@ -170,6 +170,13 @@ def test_a_clip_that_cannot_be_used_fails_alone(folder: Path) -> None:
     assert "0 clips written, 3 unchanged" in shown.stdout
 
 
+def test_a_clip_beyond_a_limit_gets_no_copy(folder: Path) -> None:
+    told = json.dumps(made("--max-pixels", "100", status=3))
+    assert "has frames of 64 x 48" in told
+    assert "raise it with --max-pixels" in told
+    assert "a/1" not in record(folder)
+
+
 def test_a_video_that_breaks_off_leaves_no_copy(folder: Path) -> None:
     with av.open("a.mp4") as container:
         packets = [packet for packet in container.demux(video=0) if packet.pos]

@@ -102,7 +102,14 @@ def test_the_diagram_of_the_architecture_names_what_the_code_defines() -> None:
 
 
 @pytest.mark.parametrize(
-    "found", ["pickle", r"allow_pickle\s*=\s*True", r"trust_remote_code\s*=\s*True"]
+    "found",
+    [
+        "pickle",
+        r"allow_pickle\s*=\s*True",
+        r"trust_remote_code\s*=\s*True",
+        r"shell\s*=\s*True|os\.(?:system|popen)",
+        r"yaml\.(?:unsafe_|full_)?load\(|yaml\.Loader",
+    ],
 )
 def test_no_module_does_what_the_security_page_rules_out(found: str) -> None:
     # The name of pickle's error is all that may be imported.
@@ -112,6 +119,14 @@ def test_no_module_does_what_the_security_page_rules_out(found: str) -> None:
     assert len(files) > 50
     guilty = [path for path in files if re.search(pattern, path.read_text(), re.MULTILINE)]
     assert guilty == []
+
+
+def test_the_tests_that_the_security_page_names_are_there() -> None:
+    page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 10
+    for file, name in named:
+        assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8"), (file, name)
 
 
 def test_torch_loads_weights_only() -> None:

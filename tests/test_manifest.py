@@ -145,7 +145,7 @@ def test_a_wrong_table_is_said_to_be_so(write: Write, text: str, message: str) -
 )
 def test_a_hostile_row_is_refused_with_its_line(write: Write, value: str) -> None:
     path = write("m.jsonl", '{"id": "a", "split": "test", "text": "x"}\n{"id": ' + value)
-    with pytest.raises(ManifestError, match="m.jsonl:2: not JSON"):
+    with pytest.raises(ManifestError, match=r"m.jsonl:2: not JSON"):
         read(path)
 
 

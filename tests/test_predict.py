@@ -151,6 +151,23 @@ def test_features_are_kept_in_a_store_that_is_given(trained: Path, write: Write)
     assert sorted(Path("kept.zarr").rglob("*")) == before != []
 
 
+def test_a_clip_beyond_a_limit_is_predicted_with_another(trained: Path, write: Write) -> None:
+    clip = str(write_wav(trained / "long.wav", 2.0))
+    stored = (clip, "--store", "clips.zarr")
+    (first,) = predicted(*stored, "--max-seconds", "1", status=3)
+    assert "the limit is 1 s; raise it with --max-seconds" in str(first["missing"])
+    assert "the limit is 1 s" in str(predicted(*stored, status=3)[0]["missing"])
+    (again,) = predicted(*stored, "--retry-failed")
+    assert "the limit" not in str(again["missing"])
+
+
+def test_clips_outside_of_the_root_are_refused(trained: Path, write: Write) -> None:
+    (trained / "inside").mkdir()
+    result = mer("predict", "sound.wav", "--root", "inside")
+    assert result.exit_code == 1
+    assert "sound.wav: lies outside of the root" in result.stderr
+
+
 def test_without_a_trained_run_the_error_says_what_to_do(tmp_path: Path, write: Write) -> None:
     path = write("x.txt", "bbb")
     result = mer("predict", str(path), "--out", str(tmp_path / "none"))

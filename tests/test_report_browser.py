@@ -77,7 +77,8 @@ CONTRASTS = """() => {
 
 
 def feature(name: str, seconds: float) -> FeatureResult:
-    failed = tuple((f"clip {i}", f"no audio stream {EVIL}") for i in range(25))
+    ids = [EVIL, *(f"clip {i}" for i in range(1, 25))]
+    failed = tuple((identifier, f"no audio stream {EVIL}") for identifier in ids)
     return FeatureResult(
         name=name,
         uses="face_crop" if name == EVIL else "hubert",
@@ -154,7 +155,7 @@ def result() -> Result:
         versions={EVIL: EVIL},
         warnings=(EVIL, "v" * 300),
         media=(
-            {"video": f"/clips/{EVIL}.mp4", "text": "w" * 300},
+            {"video": f"/clips/{EVIL}.mp4", "text": f"{EVIL} {'w' * 300}"},
             *({"audio": f"/clips/{i}.wav"} for i in range(1, len(SPLITS) - 1)),
             {"text": "Not you again!"},
         ),
@@ -289,7 +290,10 @@ def test_hostile_values_are_shown_as_they_are_and_do_not_run(show: Show) -> None
     assert EVIL in page.locator("h1").inner_text()
     for words in ("Weighted average F1", "Confusion of the ensemble on test1", "Notes of the"):
         expect(table(page, words).get_by_role("rowheader", name=EVIL)).to_be_visible()
-    assert EVIL in table(page, "failures").inner_text()
+    assert table(page, "failures").inner_text().count(EVIL) == 2  # the reason, and who
+    samples = table(page, "samples")
+    expect(samples.get_by_role("cell", name=f"{EVIL} www")).to_be_visible()
+    expect(samples.get_by_role("link", name=EVIL)).to_be_visible()
     assert EVIL in page.locator("pre").inner_text()
     assert page.locator("script").count() == 1
     assert page.locator("img").count() == 0

@@ -92,5 +92,5 @@ def test_new_clips_are_confined_too(inside: Path) -> None:
     assert samples_of(["clips/a.wav", "clips/within.wav"], (), root="clips")
     with pytest.raises(InputError, match=r"clips/link.wav: lies outside of the root"):
         samples_of(["clips/a.wav", "clips/link.wav"], (), root="clips")
-    with pytest.raises(ManifestError, match="'out.wav' lies outside of the root"):
+    with pytest.raises(ManifestError, match=r"'out.wav' lies outside of the root"):
         samples_of([manifest("out.wav")], (), root="clips")

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from mercore.cli.main import SOME_FAILED, print_json
-from mercore.cli.options import JSON, with_options
+from mercore.cli.main import SOME_FAILED, limits_of, print_json
+from mercore.cli.options import JSON, LIMITS, with_options
 from mercore.errors import RegistryError
 
 _CONDITIONS = ("clean", "noise", "voices", "rooms")
@@ -72,7 +72,7 @@ _WHAT = [
 
 
 @click.command()
-@with_options([*_WHERE, *_WHAT, JSON])
+@with_options([*_WHERE, *_WHAT, *LIMITS, JSON])
 def corrupt(
     manifest: str, out: str, splits: tuple[str, ...], threads: int, as_json: bool, **what: Any
 ) -> None:
@@ -81,6 +81,7 @@ def corrupt(
     With a manifest of the copies and a record of what was added to each. Needs mercore-noise. What
     is done and unchanged is not done again; rows of other splits keep their clips.
     """
+    limits = limits_of(what)
     blur = _blur(what)
     noise = _noise(**what)
     if noise is None and blur is None:
@@ -94,7 +95,14 @@ def corrupt(
     try:
         with Bars() as bars:
             done = write_copies(
-                samples, out, noise=noise, blur=blur, splits=splits, threads=threads, watch=bars
+                samples,
+                out,
+                noise=noise,
+                blur=blur,
+                splits=splits,
+                threads=threads,
+                limits=limits,
+                watch=bars,
             )
     except RegistryError as error:
         raise RegistryError(_in_options(str(error))) from error

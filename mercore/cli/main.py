@@ -12,6 +12,7 @@ from mercore import __version__
 from mercore.errors import MercoreError
 
 if TYPE_CHECKING:
+    from mercore.limits import Limits
     from mercore.machine import Machine
     from mercore.markup import Grid
     from mercore.project import Project
@@ -66,11 +67,18 @@ def open_project(options: dict[str, Any], watch: Any = None, *, create: bool = F
 
 def machine_of(options: dict[str, Any]) -> Machine:
     """Return the machine that the options of a command describe, with its limits."""
-    from mercore.limits import Limits
     from mercore.machine import Machine
 
-    limits = {name: options.pop(name) for name in list(options) if name.startswith("max_")}
-    return Machine(**options, limits=Limits(**limits))
+    limits = limits_of(options)
+    return Machine(**options, limits=limits)
+
+
+def limits_of(options: dict[str, Any]) -> Limits:
+    """Return the limits among the options of a command, and take them out."""
+    from mercore.limits import Limits
+
+    names = [name for name in options if name.startswith("max_")]
+    return Limits(**{name: options.pop(name) for name in names})
 
 
 def manifest_there(manifest: str) -> str | None:

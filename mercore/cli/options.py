@@ -12,7 +12,7 @@ from mercore.limits import DEFAULT, parse_size, size_text
 Command = Callable[..., Any]
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """A number of bytes above 0: ``2GiB``."""
 
     name = "size"
@@ -24,7 +24,6 @@ class Size(click.ParamType):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return size if size > 0 else self.fail(f"{value!r}: expected more than 0", param, ctx)
-
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-readable results.")

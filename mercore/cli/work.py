@@ -160,13 +160,14 @@ def run(retry_failed: bool, as_json: bool, **options: Any) -> None:
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--store", metavar="PLACE", help="Keep the features in this store.")
-@with_options([ENDPOINT, OUT, *MACHINE, *LIMITS, ROOT, JSON])
+@with_options([ENDPOINT, OUT, *MACHINE, *LIMITS, ROOT, RETRY, JSON])
 def predict(
     files: tuple[str, ...],
     store: str | None,
     endpoint: str | None,
     out: str,
     root: str | None,
+    retry_failed: bool,
     as_json: bool,
     **machine: Any,
 ) -> None:
@@ -181,7 +182,9 @@ def predict(
 
     with Bars() as bars:
         predictor = Predictor.open(out, machine_of(machine), bars)
-        predictions = predictor.predict_files(files, store=store, endpoint=endpoint, root=root)
+        predictions = predictor.predict_files(
+            files, store=store, endpoint=endpoint, root=root, retry_failed=retry_failed
+        )
     about = [show.predicted(prediction) for prediction in predictions]
     print_json(about) if as_json else tables.print_predicted(about)
     if any(prediction.failed or prediction.label is None for prediction in predictions):

@@ -241,8 +241,9 @@ def check_part(part: Part) -> None:
         raise ValueError(f"{total} rows of no dtype")
     if type(part.rows_per_file) is not int or part.rows_per_file < 1:
         raise ValueError(f"'rows_per_file' is {part.rows_per_file!r}")
-    files = -(-total // part.rows_per_file)
-    if not isinstance(part.checksums, list) or (part.rows and len(part.checksums) < files):
+    nbytes = part.rows.nbytes if part.rows else 0  # rows of no bytes are in no file
+    files = -(-total // part.rows_per_file) if nbytes else 0
+    if not isinstance(part.checksums, list) or len(part.checksums) < files:
         raise ValueError(f"fewer checksums than the {files} files of rows")
 
 

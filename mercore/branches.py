@@ -163,7 +163,7 @@ def predict(
     for start in range(0, len(indices), CHUNK):
         part = indices[start : start + CHUNK]
         table = predicted(data.filled(fold.means, part))
-        problem = _problem(table, (len(part), classes))
+        problem = problem_of(table, (len(part), classes))
         if problem:
             who = f"branch {branch.name!r}: fusion {branch.fusion.name!r}"
             raise PluginError(f"{who} gave {problem}")
@@ -171,7 +171,7 @@ def predict(
     return np.concatenate(tables)
 
 
-def _problem(table: FloatArray, shape: tuple[int, int]) -> str:
+def problem_of(table: FloatArray, shape: tuple[int, int]) -> str:
     """Return why a table is none of probabilities, or ``""``."""
     if table.shape != shape:
         return f"shape {table.shape}, expected {shape}"

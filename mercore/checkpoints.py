@@ -8,6 +8,7 @@ exists on disk is a path; a path never touches the network.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -74,14 +75,15 @@ def locate(checkpoint: str | Path, *, wanted: Wanted, useful: Sequence[str] = ()
 def repository_of(checkpoint: str | Path) -> Repository | None:
     """Return the repository that a hub id names, or None for a path."""
     found = _HUB_ID.fullmatch(checkpoint) if isinstance(checkpoint, str) else None
-    if found is None or Path(found.string).exists():
+    if found is None or os.path.exists(found.string):
         return None
     return (ModelScope if found["modelscope"] else HuggingFace)(found["repo"], found["revision"])
 
 
 def _existing(checkpoint: str | Path, wanted: Wanted = ()) -> Path:
-    path = Path(checkpoint).expanduser()
-    if not path.exists():
+    # Those of os.path do not raise for a name that is too long, or a user that is none.
+    path = Path(os.path.expanduser(checkpoint))
+    if not os.path.exists(path):
         files = f"a file or folder with {_listed(wanted)}" if wanted else "an existing path"
         raise CheckpointError(
             f"there is no checkpoint at {str(checkpoint)!r}; expected {files}, or a hub id such as "

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from fractions import Fraction
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from mercore.errors import InputError
 from mercore.limits import Limits
@@ -36,7 +38,7 @@ def open_media(path: str, limits: Limits) -> Iterator[InputContainer]:
     """
     problem = "cannot be read as media"
     try:
-        with av.open(path, options=_options(limits)) as container:
+        with av.open(path, options=_options(limits), metadata_errors="replace") as container:
             problem = "is damaged or cut short"
             _check_riff(path)
             yield container
@@ -72,6 +74,18 @@ def _check_riff(path: str) -> None:
     # A writer that could not go back to fill in the size leaves 0 or the largest number.
     if head[:4] == b"RIFF" and 0 < declared < 0xFFFFFFFF and os.path.getsize(path) < 0.9 * declared:
         raise InputError(f"{path}: cut short: {os.path.getsize(path)} of {declared + 8} bytes")
+
+
+def one_thread(path: str, track: AudioStream | VideoStream) -> None:
+    """Let one thread decode the track: files are decoded side by side already.
+
+    Raises InputError for a codec that is not known, as that of a damaged file.
+    """
+    if track.codec_context is None:
+        raise InputError(
+            f"{path}: no codec is known for its {track.type}; convert it, or it is damaged"
+        )
+    track.codec_context.thread_count = 1
 
 
 def duration(track: Stream) -> float:

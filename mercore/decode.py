@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 from av.container import InputContainer
 
-from mercore.containers import duration, open_media
+from mercore.containers import duration, one_thread, open_media
 from mercore.errors import InputError
 from mercore.frames import read_frames, sample_times, stream_frames
 from mercore.limits import DEFAULT, Limits
@@ -69,8 +69,10 @@ def read_track(
         if not container.streams.audio:
             raise InputError(f"{path}: no audio track")
         track = container.streams.audio[0]
-        track.codec_context.thread_count = 1  # files are decoded side by side already
+        one_thread(path, track)
         native, expected = track.rate, duration(track)
+        if not native:
+            raise InputError(f"{path}: its audio has a rate of 0 Hz; it is damaged")
         _check_audio(path, int(expected * native), native, rate, limits)
         parts: list[FloatArray] = []
         found = 0

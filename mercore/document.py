@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ Mistake = tuple[Key, str]
 _LARGEST = 1024**2  # characters; the registry of the paper has 2,000
 _DEEPEST = 32  # an option of a component that is an option of a component is 6 deep
 _SHOWN = 100  # characters of a key
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair of UTF-16; YAML and JSON can say one alone
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def _check_events(path: Path, text: str) -> None:
         where = f"{path.name}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if isinstance(event, yaml.AliasEvent):
             raise RegistryError(f"{where}: YAML aliases (*name) are not used here")
+        if isinstance(event, yaml.ScalarEvent) and _HALF.search(event.value):
+            raise RegistryError(f"{where}: half of a character (\\ud83d alone); write it itself")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:

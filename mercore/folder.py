@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue
+from pydantic import BaseModel, FiniteFloat, JsonValue, NonNegativeInt
 
-from mercore.branches import Fold, Trained
+from mercore.branches import Fold, Trained, problem_of
 from mercore.components import Decision, IntArray
 from mercore.errors import RunError
 from mercore.manifest import Sample
@@ -24,6 +24,19 @@ from mercore.media import FloatArray
 from mercore.results import Round
 
 _CURE = "free some space, check the permissions, or give another --out"
+
+
+class _Branch(BaseModel):
+    """What of branch.json is relied on; a file without it is none."""
+
+    key: str
+    features: dict[str, str]
+    fusion: dict[str, JsonValue]
+    versions: dict[str, str]
+    waf: FiniteFloat
+    fold_waf: list[FiniteFloat | None]
+    filled: NonNegativeInt
+    seconds: FiniteFloat
 
 
 @dataclass(frozen=True)
@@ -66,12 +79,13 @@ class RunFolder:
     def trained(self, name: str) -> dict[str, Any] | None:
         """Return branch.json when the branch is complete, else None."""
         try:
-            about: dict[str, Any] = json.loads(self._branch(name, "branch.json").read_text())
-        except (FileNotFoundError, ValueError):
+            about: dict[str, Any] = json.loads(self._branch(name, "branch.json").read_bytes())
+            _Branch.model_validate(about)
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         except OSError as error:
             raise RunError(f"cannot read the run folder {self.path}: {error.strerror}") from error
-        return about or None
+        return about
 
     def branches(self) -> list[str]:
         """Return the names of the complete branches, of which the registry may not know."""
@@ -126,11 +140,14 @@ class RunFolder:
         path = self._branch(name, "probabilities.csv")
         try:
             with path.open(encoding="utf-8", newline="") as file:
-                rows = {row[0]: row[1:] for row in csv.reader(file)}
+                rows = {row[0]: row[1:] for row in csv.reader(file) if row}
             table = np.array([rows[identifier] for identifier in ids], np.float32)
-            return table.reshape(len(ids), classes)
-        except (OSError, KeyError, ValueError) as error:
+            table = table.reshape(len(ids), classes)
+        except (OSError, KeyError, ValueError, csv.Error) as error:
             raise RunError(f"{path}: not the table of this manifest; run `mer train`") from error
+        if problem := problem_of(table, (len(ids), classes)):
+            raise RunError(f"{path}: found {problem}; delete it and run `mer train`")
+        return table
 
     def save_folds(self, samples: Sequence[Sample], folds: IntArray) -> None:
         """Write which fold validates each training sample, and its label."""
@@ -143,8 +160,8 @@ class RunFolder:
         path = self.path / "folds.csv"
         try:
             with path.open(encoding="utf-8", newline="") as file:
-                return {row["id"]: row["label"] for row in csv.DictReader(file)}
-        except (OSError, KeyError) as error:
+                return {row["id"]: row["label"] or "" for row in csv.DictReader(file)}
+        except (OSError, KeyError, ValueError, csv.Error) as error:
             raise RunError(f"{path}: not the training samples; run `mer train` again") from error
 
     def save_mined(
@@ -169,9 +186,13 @@ class RunFolder:
 
         None where there is none, or the branches were trained again since.
         """
-        about = self.read_json("mining/mining.json")
+        about = self.read_json("mining/mining.json") or {}
         first = {name: (self.trained(name) or {}).get("key") for name in names}
-        return self.round(about["rounds"]) if about and about["branches"] == first else None
+        number = about.get("rounds")
+        if about.get("branches") != first or not isinstance(number, int):
+            return None
+        folder = self.round(number)
+        return folder if folder.path.is_dir() else None
 
     def save_predictions(
         self,
@@ -214,7 +235,7 @@ class RunFolder:
         """Return the content of a JSON file of the run, None where there is none."""
         try:
             content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return content if isinstance(content, dict) else None
 
@@ -229,13 +250,12 @@ class RunFolder:
         replace(self._branch(name, f"{file}.safetensors"), content)
 
     def _arrays(self, name: str, file: str) -> dict[str, NDArray[Any]]:
-        from safetensors import SafetensorError
         from safetensors.numpy import load
 
         path = self._branch(name, f"{file}.safetensors")
         try:
             return load(path.read_bytes())
-        except (OSError, SafetensorError) as error:
+        except Exception as error:  # a damaged header may lead to any
             raise RunError(f"cannot read {path}: {error}; run `mer train` again") from error
 
     def _csv(self, name: str, header: Sequence[str], rows: Any) -> Path:

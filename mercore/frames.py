@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mercore.containers import decoder_options, duration, open_media, seconds
+from mercore.containers import decoder_options, duration, one_thread, open_media, seconds
 from mercore.errors import InputError
 from mercore.limits import DEFAULT, Limits
 from mercore.media import Frames, Video
@@ -117,9 +117,9 @@ def sample_times(times: NDArray[np.float64], spec: Video) -> NDArray[np.int64]:
 def _shown(path: str, limits: Limits) -> Iterator[tuple[av.VideoFrame, float]]:
     """Yield the frames with their seconds since the first."""
     with open_media(path, limits) as container:
-        decoder = container.streams.video[0].codec_context
-        decoder.thread_count = 1  # files are decoded side by side already
-        decoder.options = decoder_options(limits)  # their size may change within a clip
+        track = container.streams.video[0]
+        one_thread(path, track)
+        track.codec_context.options = decoder_options(limits)  # their size may change
         start: float | None = None
         for number, frame in enumerate(container.decode(video=0), start=1):
             limits.check_frames(path, number)

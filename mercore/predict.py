@@ -230,6 +230,9 @@ def _trained_votes(
     if not pipeline.ensemble.learns:
         return None
     labels, classes = first.training_samples(), list(pipeline.classes)
+    if unknown := sorted(set(labels.values()) - set(classes)):
+        where = f"{first.path / 'folds.csv'}: found the label {unknown[0]!r}"
+        raise RunError(f"{where}, the classes are {', '.join(classes)}; run `mer train` again")
     names = tuple(branch.node.name for branch in trained)
     tables = [last.probabilities(name, list(labels), len(classes)) for name in names]
     scores = np.array([branch.waf for branch in trained], np.float32)

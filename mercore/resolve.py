@@ -18,6 +18,7 @@ from mercore.plugins import Plugins
 from mercore.registry import Branch, FeatureUse, Registry, StreamUse, Use
 
 C = TypeVar("C", bound=Component)
+_SHOWN = 100  # characters of a path
 
 
 def resolve(registry: Registry, plugins: Plugins) -> Pipeline:
@@ -74,6 +75,8 @@ class _Resolver:
             self.nodes[key[1]] = self._node(key[1], part, wires, use)
         except MercoreError as error:  # a checkpoint that is not there, most often
             self._add(key, str(error))
+        except OSError as error:  # files that may not be read, and names that no file can have
+            self._add(key, f"{str(error.filename)[:_SHOWN]!r}: {error.strerror}")
 
     def _components(
         self, section: str, uses: Mapping[str, StreamUse], base: type[C]
@@ -85,8 +88,10 @@ class _Resolver:
         try:
             return self.plugins.build(base, use.uses, use.with_)
         except MercoreError as error:
-            self.mistakes.append((key, str(error)))
-            return None
+            self._add(key, str(error))
+        except OSError as error:  # as below
+            self._add(key, f"{str(error.filename)[:_SHOWN]!r}: {error.strerror}")
+        return None
 
     def _branch(self, name: str, branch: Branch) -> BranchNode | None:
         common = self.content.fusion

@@ -15,13 +15,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from mercore.components import Fusion, Range
-from mercore.errors import RegistryError
+from mercore.errors import RegistryError, RunError
 from mercore.fingerprints import describe
 from mercore.folder import RunFolder
 from mercore.pipeline import BranchNode, Pipeline
@@ -145,10 +146,13 @@ def _key(options: Options, epochs: int | None) -> str:
 
 def known(folder: RunFolder, branch: str, entry: Mapping[str, JsonValue]) -> list[Trial]:
     """Return the trials that a search of the same branch on the same data has made before."""
-    stored = (folder.read_json(FILE) or {}).get(branch, {})
-    if any(stored.get(key) != value for key, value in entry.items()):
+    stored = (folder.read_json(FILE) or {}).get(branch)
+    if not isinstance(stored, dict) or any(stored.get(k) != value for k, value in entry.items()):
         return []
-    return [Trial(**trial) for trial in stored["tried"]]
+    try:
+        return TypeAdapter(list[Trial]).validate_python(stored.get("tried"))
+    except ValidationError:
+        return []  # they are made again
 
 
 def save_trials(
@@ -174,16 +178,27 @@ def with_found(pipeline: Pipeline, folder: RunFolder) -> Pipeline:
     """
     found = folder.read_json(FILE) or {}
     branches = {
-        name: _with_found(branch, found.get(name)) for name, branch in pipeline.branches.items()
+        name: _with_found(branch, found.get(name), folder.path / FILE)
+        for name, branch in pipeline.branches.items()
     }
     return replace(pipeline, branches=branches)
 
 
-def _with_found(branch: BranchNode, entry: Any) -> BranchNode:
-    if not entry or entry["declared"] != declared(branch) or "best" not in entry:
+def _with_found(branch: BranchNode, entry: Any, path: Path) -> BranchNode:
+    if not isinstance(entry, dict) or entry.get("declared") != declared(branch):
         return branch
-    options = entry["best"]["options"]
-    return replace(branch, fusion=varied(branch.fusion, options), found=options)
+    if "best" not in entry:
+        return branch
+    try:
+        options = TypeAdapter(Trial).validate_python(entry["best"]).options
+        return replace(branch, fusion=varied(branch.fusion, options), found=options)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise RunError(
+            f"{path}: what was found for branch {branch.name!r} is damaged at {where!r}: "
+            f"{error.errors()[0]['msg']}; delete the file and search again, "
+            "or train without --search"
+        ) from error
 
 
 def declared(branch: BranchNode) -> dict[str, JsonValue]:

@@ -59,7 +59,8 @@ def _dim(node: Node, collection: Collection | None) -> int | None:
 
 
 def _total(notes: Sequence[Mapping[str, Any]], key: str) -> float:
-    return float(sum(note.get(key, 0.0) for note in notes))
+    found = (note.get(key) for note in notes)  # any program may add notes
+    return float(sum(value for value in found if isinstance(value, int | float)))
 
 
 def _summary(records: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]:

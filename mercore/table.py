@@ -137,15 +137,25 @@ def _from_json(path: Path, text: Iterable[str]) -> Table:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            rows.append(_json_row(line))
         except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
-            raise ManifestError(f"{path.name}:{number}: not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ManifestError(f"{path.name}:{number}: expected an object, found {line[:40]!r}")
+            raise ManifestError(f"{path.name}:{number}: {error}") from error
         lines.append(number)
-        rows.append({name: _plain(value) for name, value in row.items()})
     columns = {name: [row.pop(name, "") for row in rows] for name in KNOWN}
     return Table(lines, columns, rows)
+
+
+def _json_row(line: str) -> dict[str, str]:
+    """Return the object on a line, its values as text; raises ValueError where there is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object, found {line[:40]!r}")
+    plain = {name: _plain(value) for name, value in row.items()}
+    "".join([*plain, *plain.values()]).encode()  # JSON can say half a character, "\\ud83d" alone
+    return plain
 
 
 def _plain(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def _found(checkpoint: str | Path) -> Weights:
         return Weights(str(checkpoint), MISSING, "install its package again")
     repository = repository_of(checkpoint)
     if repository is None:
-        if Path(checkpoint).expanduser().exists():
+        if Path(os.path.expanduser(checkpoint)).exists():
             return Weights(checkpoint, HERE)
         return Weights(checkpoint, MISSING, "give another path, or a hub id")
     folder = repository.copy()

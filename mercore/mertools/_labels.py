@@ -110,8 +110,17 @@ def _from_npz(path: Path, trusted: bool) -> Iterator[tuple[str, str, Any, str]]:
         for name, about in corpus.items():
             if not isinstance(about, dict) or "emo" not in about:
                 expected = "expected {'emo': ..., 'val': ...}"
-                raise ManifestError(f"{path}: {key}: {name!r}: found {about!r}, {expected}")
+                raise ManifestError(f"{path}: {key}: {name!r}: found {_found(about)}, {expected}")
+            for value in (about["emo"], about.get("val")):
+                if isinstance(value, list | dict):
+                    expected = "expected a text or a number"
+                    raise ManifestError(f"{path}: {key}: {name!r}: found a list, {expected}")
             yield str(name), split, about["emo"], _valence(about.get("val", ""))
+
+
+def _found(value: object) -> str:
+    # The text of lists that hold each other can be longer than there are atoms.
+    return type(value).__name__ if isinstance(value, list | dict) else repr(value)
 
 
 def _corpora(path: Path, trusted: bool) -> dict[str, object]:
@@ -119,7 +128,7 @@ def _corpora(path: Path, trusted: bool) -> dict[str, object]:
     try:
         with zipfile.ZipFile(path) as archive:
             contents = {name: archive.read(name) for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and the decompressors have no error in common
         raise ManifestError(f"cannot read {path}: {error}") from error
     headers = {name: _header(path, name, data) for name, data in contents.items()}
     pickled = [name for name, found in headers.items() if found.dtype.hasobject]

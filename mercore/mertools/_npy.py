@@ -28,7 +28,10 @@ def header(data: bytes) -> Header:
     if not data.startswith(_MAGIC) or len(data) < 12:
         raise ValueError("not an .npy file")
     size, start = (data[8:10], 10) if data[6] == 1 else (data[8:12], 12)
-    return _parsed(data[: start + int.from_bytes(size, "little")])
+    try:
+        return _parsed(data[: start + int.from_bytes(size, "little")])
+    except Exception as error:  # numpy reads it as Python: a damaged one may raise anything
+        raise ValueError(f"a damaged .npy header: {error}") from error
 
 
 def array(data: bytes) -> NDArray[Any]:
@@ -36,7 +39,11 @@ def array(data: bytes) -> NDArray[Any]:
     shape, fortran, dtype, end = header(data)
     if dtype.kind not in "biuf":
         raise ValueError(f"found {'pickled objects' if dtype.hasobject else dtype}, not numbers")
+    if any(extent < 0 for extent in shape):
+        raise ValueError(f"found shape {shape}")
     count = math.prod(shape)
+    if not count:
+        raise ValueError("no values")
     found, expected = len(data) - end, count * dtype.itemsize
     if found < expected:
         raise ValueError(f"cut off: found {found} of {expected} bytes")

@@ -109,7 +109,7 @@ class _Machine:
                 stack[-1].append(value)
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
-                stack[-1][key] = value
+                stack[-1].update(_pairs([key, value]))
             case "PUT" | "BINPUT" | "LONG_BINPUT":
                 self._memo[argument] = stack[-1]
             case "GET" | "BINGET" | "LONG_BINGET":
@@ -151,7 +151,10 @@ def _known(name: str) -> _Name:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    return dict(zip(items[::2], items[1::2], strict=True))
+    keys = items[::2]
+    if any(isinstance(key, tuple) for key in keys):  # to hash a deep one exhausts the C stack
+        raise RefusedError("found a tuple as a key")
+    return dict(zip(keys, items[1::2], strict=True))
 
 
 class _Plain:
@@ -179,7 +182,7 @@ class _Plain:
             return _scalar(*given.arguments)
         if isinstance(given, _Made) and given.name == "_reconstruct":
             return self._array(*given.state[1:], depth=depth)
-        raise RefusedError(f"found {given!r}")
+        raise RefusedError(f"found {given.name!r}")  # its arguments may be of any size
 
     def _array(
         self, shape: tuple[int, ...], kind: Any, fortran: bool, content: Any, *, depth: int

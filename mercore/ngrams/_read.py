@@ -14,8 +14,8 @@ from mercore.errors import CheckpointError
 from mercore.ngrams._model import END, START, UNKNOWN, UNKNOWN_FLOOR, BackoffModel, State
 
 _NATURAL = math.log(10)
-_COUNT = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)")
-_SECTION = re.compile(rb"\\(\d+)-grams:")
+_COUNT = re.compile(rb"ngram\s+(\d{1,9})\s*=\s*(\d{1,18})")
+_SECTION = re.compile(rb"\\(\d{1,9})-grams:")
 
 
 def read_arpa(path: Path) -> BackoffModel:

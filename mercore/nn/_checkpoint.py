@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from pickle import UnpicklingError  # the error alone: nothing is unpickled here
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ValidationError
+from safetensors import safe_open
 
 from mercore.errors import CheckpointError
 
@@ -53,7 +54,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         file = self._files[name]
         try:
             return self._shard(file).tensor(name)
-        except (KeyError, SafetensorError) as error:
+        except CheckpointError:
+            raise
+        except Exception as error:  # a damaged header may lead to any
+            if name in self._shard(file).names():
+                raise _damaged(file, error) from error
             raise CheckpointError(
                 f"{file}: holds no tensor {name!r}, which the index of its folder says it has; "
                 "fetch the file again"
@@ -76,11 +81,17 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return self._open[1]
 
 
+class _Index(BaseModel):
+    """What an index says: which file holds each tensor."""
+
+    weight_map: dict[str, str]
+
+
 class _Safetensors:
     def __init__(self, file: Path) -> None:
         try:
             self._file: Any = safe_open(file, "pt")
-        except (SafetensorError, OSError) as error:
+        except Exception as error:  # as above
             raise _damaged(file, error) from error
 
     def names(self) -> list[str]:
@@ -121,7 +132,7 @@ def _unpickled(file: Path) -> Any:
             "if you trust it, save its state dict alone with the library that wrote it, best as "
             "safetensors"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # whatever a damaged pickle leads to
         raise _damaged(file, error) from error
 
 
@@ -134,7 +145,9 @@ def _refused(error: UnpicklingError) -> str:
 
 def _unwrapped(file: Path, content: Any) -> dict[str, Any]:
     """Return the state dict inside what a torch file holds, names without ``module.``."""
-    while isinstance(content, Mapping) and not any(map(torch.is_tensor, content.values())):
+    for _ in _NESTS:  # one in the other at most; a file may also hold itself
+        if not isinstance(content, Mapping) or any(map(torch.is_tensor, content.values())):
+            break
         inner = [content[name] for name in _NESTS if isinstance(content.get(name), Mapping)]
         if not inner:
             break
@@ -158,17 +171,31 @@ def _index_in(folder: Path) -> Path | None:
 
 def _files_of(index: Path) -> dict[str, Path]:
     try:
-        shards: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError) as error:
+        shards = _Index.model_validate_json(index.read_bytes()).weight_map
+    except OSError as error:
         raise _damaged(index, error) from error
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+        raise CheckpointError(f"{index}: is no index: {found}; fetch the file again") from error
     names = sorted(set(shards.values()))
-    missing = [name for name in names if not (index.parent / name).is_file()]
+    outside = [name for name in names if not _is_below(name)]
+    if outside:
+        raise CheckpointError(
+            f"{index}: names {outside[0][:200]!r}, which is not in its folder; expected the names "
+            "of the files beside it"
+        )
+    missing = [name for name in names if not os.path.isfile(index.parent / name)]
     if missing:
         raise CheckpointError(
             f"{index.parent}: lacks {len(missing)} of the {len(names)} files that {index.name} "
             f"names: {', '.join(missing[:5])}{' ...' if missing[5:] else ''}; fetch them too"
         )
     return {name: index.parent / shard for name, shard in shards.items()}
+
+
+def _is_below(name: str) -> bool:
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _only_file(folder: Path) -> Path:

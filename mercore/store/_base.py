@@ -7,21 +7,33 @@ take them straight from the file, and zarr reads the same file as an array.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from mercore.components import IntArray
 from mercore.errors import StoreError
-from mercore.store._documents import array, chunk_name, decoded, encoded, group
+from mercore.store._documents import (
+    Document,
+    array,
+    chunk_name,
+    decoded,
+    encoded,
+    group,
+    noted,
+)
 from mercore.store._files import Bytes, Files
-from mercore.store._parts import Part, RowType, crc32c, row_type
+from mercore.store._parts import Part, RowType, check_part, crc32c, row_type
 
 CHUNK_BYTES = 256 * 1024
 """About what is good for zarr: sixteen times smaller reads 2.4 times slower."""
 SHARD_BYTES = 128 * 1024 * 1024
 """At most this many bytes a file, which is also what compaction holds in memory."""
+_LISTS = ("ids", "offsets")
 ABSENT = 2**64 - 1
 """Offset and length of an inner chunk beyond the end of the array (Zarr sharding codec)."""
 
@@ -87,7 +99,14 @@ def read_pointer(files: Files, generation: int) -> Pointer:
         return Pointer(0, None, frozenset())
     key = f"gen/{generation}.json"
     document = decoded(files.get(key), files.named(key))
-    return Pointer(generation, document["base"], frozenset(document["consumed"]))
+    base, consumed = document.get("base"), document.get("consumed")
+    keys: list[Any] = consumed if isinstance(consumed, list) else [consumed]
+    # A name, not a path: nothing is read outside the collection.
+    named = base is None or (isinstance(base, str) and re.fullmatch(r"\w[\w-]*", base, re.ASCII))
+    if not named or not set(map(type, keys)) <= {str}:
+        found = f"damaged: found the base {base!r}, or no list of segments"
+        raise StoreError(f"{files.named(key)}: {found}; delete the collection and extract again")
+    return Pointer(generation, base, frozenset(keys))
 
 
 def write_pointer(files: Files, pointer: Pointer) -> bool:
@@ -102,27 +121,40 @@ def write_base(files: Files, name: str, part: Part, grid: Grid) -> None:
     offsets = np.cumsum([0, *part.lengths], dtype="<i8")
     if part.rows is not None:
         files.put({f"{folder}/data/zarr.json": [_data_document(part, part.rows, grid)]})
+    ids = pack_strings(part.ids)
     _write_whole(files, f"{folder}/offsets", "int64", len(offsets), offsets.view(np.uint8))
-    _write_whole(files, f"{folder}/ids", "string", len(part.ids), pack_strings(part.ids))
+    _write_whole(files, f"{folder}/ids", "string", len(part.ids), ids)
     keys = sorted(set(part.commits))
     number = {key: index for index, key in enumerate(keys)}
     commits = [number[key] for key in part.commits]
     attributes = {**part.attributes(), "keys": keys, "commits": commits}
     attributes["rows_per_file"] = part.rows_per_file
+    attributes |= {"ids_crc32c": _crc32c(ids), "offsets_crc32c": _crc32c(offsets)}
     files.put({f"{folder}/zarr.json": [group(attributes)]})
 
 
 def read_base(files: Files, name: str) -> Part:
     """Return the base of that name; FileNotFoundError where it is not complete, or is gone."""
-    folder = f"base/{name}"
-    at = f"{folder}/zarr.json"
-    attributes = decoded(files.get(at), files.named(at))["attributes"]["mercore"]
-    ids_at = f"{folder}/ids/{chunk_name(0, 1)}"
+    at = f"base/{name}/zarr.json"
+    attributes = noted(decoded(files.get(at), files.named(at)))
+    ids, offsets = (files.get(f"base/{name}/{what}/{chunk_name(0, 1)}") for what in _LISTS)
+    try:
+        _check_lists(attributes, ids, offsets)
+        part = _part(name, attributes, unpack_strings(ids), np.frombuffer(offsets, "<i8"))
+        check_part(part)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        cure = "delete the collection and extract again"
+        raise StoreError(f"{files.named(f'base/{name}')}: damaged: {error}; {cure}") from error
+    return part
+
+
+def _part(name: str, attributes: Document, ids: Sequence[str], offsets: IntArray) -> Part:
     keys = attributes["keys"]
-    offsets = np.frombuffer(files.get(f"{folder}/offsets/{chunk_name(0, 1)}"), "<i8")
-    return Part(
-        folder=f"{folder}/data",
-        ids=unpack_strings(files.get(ids_at), files.named(ids_at)),
+    if not all(isinstance(key, str) and re.match(r"\d{1,18}-", key, re.ASCII) for key in keys):
+        raise ValueError("'keys' are not those of commits")
+    part = Part(
+        folder=f"base/{name}/data",
+        ids=ids,
         commits=[keys[number] for number in attributes["commits"]],
         lengths=np.diff(offsets).tolist(),
         sources=attributes["sources"],
@@ -132,6 +164,20 @@ def read_base(files: Files, name: str) -> Part:
         rows_per_file=attributes["rows_per_file"],
         checksums=attributes["crc32c"],
     )
+    if len(part.commits) != len(ids) or offsets[0] != 0:
+        raise ValueError(f"{len(part.commits)} commits of {len(ids)} samples")
+    return part
+
+
+def _check_lists(attributes: Document, ids: bytes, offsets: bytes) -> None:
+    for what, data in zip(_LISTS, (ids, offsets), strict=True):
+        expected = attributes.get(f"{what}_crc32c")  # stores of before it was noted have none
+        if expected is not None and _crc32c(data) != expected:
+            raise ValueError(f"the {what} are not those that were written")
+
+
+def _crc32c(data: bytes | IntArray) -> int:
+    return crc32c(np.frombuffer(data, np.uint8))
 
 
 def pack_strings(strings: Sequence[str]) -> bytes:
@@ -143,8 +189,8 @@ def pack_strings(strings: Sequence[str]) -> bytes:
     return b"".join(pieces)
 
 
-def unpack_strings(data: bytes, where: str) -> list[str]:
-    """Return the strings that `pack_strings` packed."""
+def unpack_strings(data: bytes) -> list[str]:
+    """Return the strings that `pack_strings` packed; raises ValueError for other bytes."""
     strings = []
     at = 4
     try:
@@ -153,8 +199,10 @@ def unpack_strings(data: bytes, where: str) -> list[str]:
             (length,) = struct.unpack_from("<I", data, at)
             strings.append(data[at + 4 : at + 4 + length].decode())
             at += 4 + length
-    except (struct.error, UnicodeDecodeError) as error:
-        raise StoreError(f"{where}: {error}; expected the ids of the compacted samples") from error
+    except struct.error as error:
+        raise ValueError(f"the list of ids ends early: {error}") from error
+    if at != len(data):
+        raise ValueError(f"the list of ids has {len(data)} bytes, expected {at}")
     return strings
 
 

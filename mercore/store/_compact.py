@@ -10,7 +10,7 @@ that generation has a pointer, any other base of that name or before can never c
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -26,10 +26,10 @@ from mercore.store._base import (
     write_base,
     write_pointer,
 )
-from mercore.store._documents import chunk_name, decoded
+from mercore.store._documents import chunk_name
 from mercore.store._files import Files
 from mercore.store._parts import Part, Pieces, RowType, crc32c
-from mercore.store._segments import segment_keys
+from mercore.store._segments import indexed, segment_keys
 from mercore.store._view import View, fill
 
 ABANDONED_SECONDS = 24 * 3600
@@ -75,9 +75,15 @@ def clean(files: Files, pointer: Pointer) -> None:
     live = set(listing) - pointer.consumed
     for name in files.list("idx"):
         with suppress(FileNotFoundError):  # another compaction's turn
-            noted = decoded(files.get(f"idx/{name}"), files.named(f"idx/{name}"))["segments"]
-            if live.isdisjoint(noted):
+            if live.isdisjoint(_indexed_keys(files, name)):
                 files.delete(f"idx/{name}")
+
+
+def _indexed_keys(files: Files, name: str) -> Collection[str]:
+    data = files.get(f"idx/{name}")
+    with suppress(StoreError):
+        return indexed(data, name).keys()
+    return ()  # damaged: of no use
 
 
 def empty(files: Files) -> None:

@@ -31,11 +31,18 @@ def decoded(data: bytes, where: str) -> Document:
     """Return the JSON object in the file called `where`."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{where}: not JSON: {error}") from error
     if not isinstance(document, dict):
         raise StoreError(f"{where}: found {type(document).__name__}, expected a JSON object")
     return document
+
+
+def noted(document: Document) -> Document:
+    """Return what mercore noted in a zarr.json, nothing where that is of someone else."""
+    attributes = document.get("attributes")
+    found = attributes.get("mercore") if isinstance(attributes, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def group(attributes: Mapping[str, JsonValue] | None = None) -> bytes:

@@ -6,6 +6,8 @@ with, for each sample, how many of those rows are its own.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +24,7 @@ from mercore.store._documents import Document, chunk_name
 from mercore.store._files import Bytes
 
 Array = NDArray[np.generic]
+_DTYPE = re.compile(r"bool|(u?int|float|complex)\d{1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,7 @@ class RowType:
     @property
     def nbytes(self) -> int:
         """The bytes of one row."""
-        return self.stored.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        return self.stored.itemsize * math.prod(self.shape)
 
     def shaped(self, data: Bytes, rows: int) -> Array:
         """Return raw bytes as ``(rows, *shape)``."""
@@ -211,7 +214,51 @@ def crc32c(*pieces: Bytes) -> int:
 
 
 def row_type(attributes: Mapping[str, Any]) -> RowType | None:
-    """Return the row type that `Part.attributes` noted."""
-    if attributes["dtype"] is None:
+    """Return the row type that `Part.attributes` noted; raises ValueError for none."""
+    dtype, shape = attributes["dtype"], attributes["shape"]
+    if dtype is None:
         return None
-    return RowType(attributes["dtype"], tuple(attributes["shape"]))
+    if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
+        raise ValueError(f"found the dtype {dtype!r}")
+    if not isinstance(shape, list) or not all(
+        type(extent) is int and extent >= 0 for extent in shape
+    ):
+        raise ValueError(f"found rows of shape {shape!r}")
+    np.dtype(dtype)  # float17 is a TypeError
+    return RowType(dtype, tuple(shape))
+
+
+def check_part(part: Part) -> None:
+    """Raise ValueError where what is noted of a part cannot be what was written."""
+    count, total = len(part.ids), 0
+    for name, kind in (("ids", str), ("sources", str), ("lengths", int)):
+        values = getattr(part, name)
+        if not isinstance(values, list) or not set(map(type, values)) <= {kind}:
+            raise ValueError(f"'{name}' is no list of {kind.__name__}")
+        if len(values) != count:
+            raise ValueError(f"{len(values)} {name} of {count} samples")
+    if len(set(part.ids)) < count:
+        raise ValueError("a sample is there twice")
+    if min(part.lengths, default=0) < 0:
+        raise ValueError("a sample has fewer than 0 rows")
+    _check_notes(part)
+    total = sum(part.lengths)
+    if total and part.rows is None:
+        raise ValueError(f"{total} rows of no dtype")
+    if type(part.rows_per_file) is not int or part.rows_per_file < 1:
+        raise ValueError(f"'rows_per_file' is {part.rows_per_file!r}")
+    nbytes = part.rows.nbytes if part.rows else 0  # rows of no bytes are in no file
+    files = -(-total // part.rows_per_file) if nbytes else 0
+    if not isinstance(part.checksums, list) or len(part.checksums) < files:
+        raise ValueError(f"fewer checksums than the {files} files of rows")
+
+
+def _check_notes(part: Part) -> None:
+    for name, kind in (("records", dict), ("failed", str)):
+        noted = getattr(part, name)
+        if not isinstance(noted, dict) or not set(map(type, noted.values())) <= {kind}:
+            raise ValueError(f"'{name}' is no object of {kind.__name__} by id")
+        if noted and not noted.keys() <= set(part.ids):
+            raise ValueError(f"'{name}' names a sample that is not there")
+    if part.failed and any(map(dict(zip(part.ids, part.lengths, strict=True)).get, part.failed)):
+        raise ValueError("a sample that failed has rows")

@@ -7,6 +7,7 @@ number of them may write one collection.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from mercore.errors import StoreError
-from mercore.store._documents import Document, array, chunk_name, decoded, encoded
+from mercore.store._documents import Document, array, chunk_name, decoded, encoded, noted
 from mercore.store._files import Bytes, Content, Files
-from mercore.store._parts import Part, Row, RowType, crc32c, row_type
+from mercore.store._parts import Part, Row, RowType, check_part, crc32c, row_type
 
 INDEXED_COMMITS = 64
 """Commits a writer makes before it writes their attributes once more into one idx object."""
@@ -26,6 +27,10 @@ WIDE_COMMITS = 8 * INDEXED_COMMITS
 """Commits before it does so again, into one object that is read in place of eight."""
 WIDE = f".{WIDE_COMMITS}.json"
 """How the name of such an object ends."""
+_KEY = re.compile(r"\d{1,18}-", re.ASCII)
+_NO_ROWS = RowType("uint8", ())  # all failed: an array of nothing
+_FRAMED = re.compile(rb'\{"crc32c":(\d{1,10}),"segments":(.*)\}', re.DOTALL)
+_CURE = "delete its folder to extract its samples again"
 
 
 class CommitKeys:
@@ -95,14 +100,14 @@ class SegmentWriter:
             self._put_index(WIDE, full)
 
     def _put_index(self, ending: str, segments: Document) -> None:
-        self._files.put({f"idx/{self._keys.next()}{ending}": [encoded({"segments": segments})]})
+        self._files.put({f"idx/{self._keys.next()}{ending}": [_index_document(segments)]})
 
 
 def segment(key: str, attributes: Mapping[str, Any]) -> Part:
-    """Return the segment that a zarr.json or an idx object describes."""
+    """Return the segment that a zarr.json or an idx object describes; StoreError for none."""
     try:
         lengths: list[int] = attributes["lengths"]
-        return Part(
+        part = Part(
             folder=f"seg/{key}",
             ids=attributes["ids"],
             commits=[key] * len(lengths),
@@ -111,11 +116,37 @@ def segment(key: str, attributes: Mapping[str, Any]) -> Part:
             records=attributes["records"],
             failed=attributes["failed"],
             rows=row_type(attributes),
-            rows_per_file=max(1, sum(lengths)),
+            rows_per_file=max(1, sum(lengths)),  # a TypeError where they are no numbers
             checksums=attributes["crc32c"],
         )
+        check_part(part)
     except KeyError as error:
         raise StoreError(f"segment {key!r}: {error} is not among its attributes") from error
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"segment {key!r}: damaged: {error}; {_CURE}") from error
+    if not _KEY.match(key):
+        raise StoreError(f"segment {key!r}: not a name that a commit has; {_CURE}")
+    return part
+
+
+def indexed(data: bytes, where: str) -> Document:
+    """Return the attributes in an idx object by segment; StoreError where it is damaged."""
+    framed = _FRAMED.fullmatch(data)  # those of before it had a checksum are not
+    if framed and _crc32c(framed[2]) != int(framed[1]):
+        raise StoreError(f"{where}: damaged: not what was written")
+    segments = decoded(data, where).get("segments")
+    if not isinstance(segments, dict):
+        raise StoreError(f"{where}: damaged: no 'segments'")
+    return segments
+
+
+def _index_document(segments: Document) -> bytes:
+    body = encoded(segments)
+    return b'{"crc32c":%d,"segments":%b}' % (_crc32c(body), body)
+
+
+def _crc32c(data: bytes) -> int:
+    return crc32c(np.frombuffer(data, np.uint8))
 
 
 def segment_keys(files: Files) -> list[str]:
@@ -127,7 +158,13 @@ def read_segment(files: Files, key: str) -> Part:
     """Return a segment; FileNotFoundError where it was not committed, or is compacted away."""
     at = f"seg/{key}/zarr.json"
     document = decoded(files.get(at), files.named(at))
-    return segment(key, document.get("attributes", {}).get("mercore", {}))
+    part = segment(key, noted(document))
+    # What is said twice must be the same.
+    kind = part.rows or _NO_ROWS
+    found = [kind.dtype, [sum(part.lengths), *kind.shape]]
+    if found != [document.get("data_type"), document.get("shape")]:
+        raise StoreError(f"{files.named(at)}: damaged: its array is not what was noted; {_CURE}")
+    return part
 
 
 def _checked(rows: Sequence[Row], expected: RowType | None, where: str) -> RowType | None:
@@ -187,7 +224,7 @@ def _contents(
     folder: str, attributes: Document, kind: RowType | None, data: Sequence[Bytes]
 ) -> dict[str, Content]:
     """Return the files of a segment; its zarr.json is the last."""
-    kind = kind or RowType("uint8", ())  # all failed: an array of nothing
+    kind = kind or _NO_ROWS
     shape = (sum(attributes["lengths"]), *kind.shape)
     chunks = [max(1, extent) for extent in shape]  # Zarr has no chunk without extent
     document = array(kind.dtype, shape, chunks=chunks, attributes=attributes)

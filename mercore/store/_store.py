@@ -13,7 +13,7 @@ from mercore.errors import StoreError, did_you_mean
 from mercore.store._collection import Collection, Identity
 from mercore.store._compact import empty
 from mercore.store._disk import LocalFiles
-from mercore.store._documents import Document, decoded, encoded
+from mercore.store._documents import Document, decoded, encoded, noted
 from mercore.store._documents import group as group_document
 from mercore.store._feature import Feature
 from mercore.store._files import Files
@@ -85,9 +85,13 @@ class Store:
             document = decoded(self._files.get(key), self._files.named(key))
         except FileNotFoundError:
             return None
-        noted = _attributes(document, self._files.named(key), "collection")
-        created = datetime.fromisoformat(noted["created"])
-        identity = Identity(group, name, fingerprint, noted["header"], created)
+        found = _attributes(document, self._files.named(key), "collection")
+        try:
+            created, header = datetime.fromisoformat(found["created"]), dict(found["header"])
+        except (KeyError, TypeError, ValueError) as error:
+            where = f"{self._files.named(key)}: damaged: no header, or no time"
+            raise StoreError(f"{where}; delete its folder to extract its samples again") from error
+        identity = Identity(group, name, fingerprint, header, created)
         return Collection(self._files.within(folder), identity)
 
     def create(
@@ -101,11 +105,11 @@ class Store:
         if found and {"seg", "base"} <= set(self._files.list(folder)):
             return found
         created = datetime.now(UTC).isoformat(timespec="milliseconds")
-        noted: dict[str, JsonValue] = {"kind": "collection", "created": created}
-        noted["header"] = dict(header)
+        about: dict[str, JsonValue] = {"kind": "collection", "created": created}
+        about["header"] = dict(header)
         for above in (group, f"{folder}/seg", f"{folder}/base"):
             self._files.put_new(f"{above}/zarr.json", [group_document()])
-        self._files.put_new(f"{folder}/zarr.json", [group_document(noted)])
+        self._files.put_new(f"{folder}/zarr.json", [group_document(about)])
         collection = self.collection(group, name, fingerprint)
         if collection is None:
             raise StoreError(f"{self._files.named(folder)}: removed while it was created")
@@ -173,9 +177,11 @@ def _open(files: Files, create: bool) -> None:
             raise StoreError(f"{where}: no store there; mer extract makes one") from None
         files.put_new("zarr.json", [group_document({"kind": "store", "format": FORMAT})])
         data = files.get("zarr.json")
-    noted = _attributes(decoded(data, files.named("zarr.json")), where, "store")
-    if noted["format"] > FORMAT:
-        found = f"found format {noted['format']!r}, this version reads {FORMAT}"
+    version = _attributes(decoded(data, files.named("zarr.json")), where, "store").get("format")
+    if not isinstance(version, int):
+        raise StoreError(f"{where}: damaged zarr.json: found format {version!r}, expected {FORMAT}")
+    if version > FORMAT:
+        found = f"found format {version!r}, this version reads {FORMAT}"
         raise StoreError(f"{where}: written by a newer mercore: {found}; upgrade mercore")
     if create:
         files.probe("zarr.json", [data])
@@ -183,11 +189,11 @@ def _open(files: Files, create: bool) -> None:
 
 def _attributes(document: Document, where: str, kind: str) -> Document:
     """Return what mercore noted in a group's zarr.json, if it is of that kind."""
-    noted: Document = document.get("attributes", {}).get("mercore", {})
-    if noted.get("kind") != kind:
-        found = noted.get("kind", "other Zarr data")
+    ours = noted(document)
+    if ours.get("kind") != kind:
+        found = ours.get("kind", "other Zarr data")
         raise StoreError(f"{where}: not a mercore {kind}: found {found!r}")
-    return noted
+    return ours
 
 
 def _folder(group: str, name: str, fingerprint: str) -> str:

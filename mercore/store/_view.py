@@ -25,10 +25,16 @@ import numpy as np
 
 from mercore.errors import StoreError
 from mercore.store._base import Pointer, newest_generation, read_base, read_pointer
-from mercore.store._documents import Document, decoded
 from mercore.store._files import Bytes, Files, Span
 from mercore.store._parts import Array, Entries, Part, Pieces, RowType
-from mercore.store._segments import WIDE, read_segment, segment, segment_keys, writer_of
+from mercore.store._segments import (
+    WIDE,
+    indexed,
+    read_segment,
+    segment,
+    segment_keys,
+    writer_of,
+)
 
 ATTEMPTS = 20
 """How often a view is read anew because a compaction changed it meanwhile."""
@@ -87,9 +93,17 @@ def read_rows(files: Files, view: View, pieces: Pieces) -> Array:
     """Return the ``(rows, *shape)`` of the pieces, one after the other, in the stored dtype."""
     kind = view.rows or RowType("float32", (0,))
     total = int(pieces.count.sum())
-    data = np.empty(total * kind.nbytes, np.uint8)
+    data = _buffer(total * kind.nbytes, files.named(""))
     fill(files, view, pieces, data)
     return kind.shaped(data, total)
+
+
+def _buffer(size: int, where: str) -> Bytes:
+    try:
+        return np.empty(size, np.uint8)
+    except (MemoryError, ValueError) as error:  # a ValueError where no machine has so much
+        found = f"the rows take {size / 2**30:,.1f} GiB, which cannot be had"
+        raise StoreError(f"{where}: {found}; read fewer samples at once") from error
 
 
 def fill(files: Files, view: View, pieces: Pieces, buffer: Bytes) -> None:
@@ -173,18 +187,19 @@ def _indexed(files: Files, keys: Sequence[str]) -> dict[str, Part]:
         both = [names[wide, writer_of(key)] for wide in (True, False)]
         later = [each[bisect(each, key)] for each in both if each and each[-1] > key]
         wanted.update(later[:1])
-    found = {}
+    found: dict[str, Part] = {}
     for segments in files.each(partial(_index, files), sorted(wanted)):
-        found.update({key: segment(key, noted) for key, noted in segments.items()})
+        found.update(segments)
     return found
 
 
-def _index(files: Files, name: str) -> Mapping[str, Document]:
-    """Return the attributes in an idx object by segment, none where it is compacted meanwhile."""
+def _index(files: Files, name: str) -> Mapping[str, Part]:
+    """Return the segments of an idx object, none where it is compacted meanwhile, or damaged."""
+    at = f"idx/{name}"
     with suppress(FileNotFoundError):
-        document = decoded(files.get(f"idx/{name}"), files.named(f"idx/{name}"))
-        segments: dict[str, Document] = document.get("segments", {})
-        return segments
+        data = files.get(at)
+        with suppress(StoreError):  # the segments say it all once more
+            return {key: segment(key, about) for key, about in indexed(data, at).items()}
     return {}
 
 

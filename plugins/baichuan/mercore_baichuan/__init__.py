@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final, Literal
@@ -78,7 +79,7 @@ class Baichuan(Encoder):
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights, wherever they lie."""
         known: dict[str, JsonValue] = {"checkpoint": checkpoints.identity(self.checkpoint)}
-        file = Path(self.checkpoint).expanduser()
+        file = Path(os.path.expanduser(self.checkpoint))
         if file.is_file():
             beside = (file.parent / name for name in _BESIDE)
             known |= {path.name: checkpoints.identity(path) for path in beside if path.exists()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
@@ -113,7 +114,7 @@ class Hubert(OnnxOptions, Encoder):
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights, wherever they lie; a preset is what it stands for."""
-        given = Path(self.checkpoint).expanduser()
+        given = Path(os.path.expanduser(self.checkpoint))
         # What lies beside a file says how it is read.
         beside = [given.with_name(name) for name in BESIDE] if given.is_file() else []
         files: list[str | Path] = [self.checkpoint, *(path for path in beside if path.is_file())]

@@ -21,7 +21,7 @@ def sound_files(folder: str, option: str) -> list[str]:
 
     Raises RegistryError, naming the option, where there is no such folder or no such file.
     """
-    root = Path(folder).expanduser()
+    root = Path(os.path.expanduser(folder))
     if not root.is_dir():
         found = "a file" if root.is_file() else "nothing"
         raise RegistryError(
@@ -39,7 +39,7 @@ def identity_of(folder: str, option: str) -> str:
 
     Blind to a change in the middle of a file that keeps its size. Raises as ``sound_files`` does.
     """
-    root = Path(folder).expanduser()
+    root = Path(os.path.expanduser(folder))
     digest = hashlib.sha256()
     for name in sound_files(folder, option):
         with open(root / name, "rb", buffering=0) as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -108,7 +109,7 @@ class OnnxEncoder(Encoder):
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the graph and the files that belong to it, wherever they lie."""
-        path = Path(self.checkpoint).expanduser()
+        path = Path(os.path.expanduser(self.checkpoint))
         if not path.exists():
             return {"checkpoint": checkpoints.identity(self.checkpoint)}
         graph = graph_in(path, self.file)

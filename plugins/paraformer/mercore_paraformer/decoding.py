@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -82,12 +83,12 @@ class Decoding(BaseModel):
         """
         if self.lm is None:
             return {}
-        if not Path(self.lm).expanduser().is_file():
+        if not Path(os.path.expanduser(self.lm)).is_file():
             raise CheckpointError(
                 f"lm: there is no file {self.lm!r}; `mer lm build` makes a language model"
             )
         found = checkpoints.identity(Path(self.lm))
-        words = Path(self.lm).expanduser().with_name(WORDS)
+        words = Path(os.path.expanduser(self.lm)).with_name(WORDS)
         if self.lm.endswith(".fst") and words.exists():
             found += f" {checkpoints.identity(words)}"
         return {"lm": found}

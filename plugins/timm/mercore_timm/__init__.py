@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final, Literal
@@ -128,7 +129,7 @@ class TimmImage(Encoder):
 
     def identity(self) -> Mapping[str, JsonValue]:
         """Return what identifies the weights, wherever they lie."""
-        given = Path(self.weights).expanduser()
+        given = Path(os.path.expanduser(self.weights))
         # What lies beside a file says how it is built, unless `model` does.
         beside = given.with_name(CONFIG)
         told = self.model is None and given.is_file() and beside.is_file()

@@ -113,7 +113,7 @@ class TorchaudioBundle(Encoder):
                     "give option 'checkpoint'"
                 )
             return str(kept)
-        folder = Path(self.checkpoint).expanduser()
+        folder = Path(os.path.expanduser(self.checkpoint))
         return str(_inside(folder, file)) if folder.is_dir() else self.checkpoint
 
     def identity(self) -> Mapping[str, JsonValue]:

@@ -1,0 +1,175 @@
+"""No file of a run folder ends in a traceback: it is a RunError, or the file is made anew."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mutations import FUZZ, MANY, as_json, damaged, told, twisted
+from toy_projects import REGISTRY, opened
+
+import mercore
+from mercore import Project
+from mercore.errors import MercoreError, RunError
+from mercore.folder import RunFolder
+from mercore.predict import Predictor
+from mercore.search import Trial, declared, known, save_trials
+from mercore.submission import submit
+
+FILES = (
+    "branches/one/branch.json", "branches/both/probabilities.csv", "folds.csv", "search.json",
+    "mining/mining.json", "mining/round1/branches/one/branch.json", "predictions.csv",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a project that is searched, trained and mined."""
+    folder = tmp_path_factory.mktemp("project")
+    opened(folder)
+    learns = REGISTRY.replace("mean_probability", "stacking")
+    (folder / "registry.yaml").write_text(f"{learns}mining: {{rounds: 1, agree: 2}}\n")
+    project = reopened(folder)
+    for name, branch in project.pipeline.branches.items():
+        entry: dict[str, Any] = {"declared": declared(branch), "key": "k", "draws": 1}
+        trial = Trial({"sharpness": 2.0}, None, 0.5)
+        save_trials(project.folder, name, entry, [trial], done=True)
+    reopened(folder).run()
+    shutil.copytree(folder / "run", folder / "kept")
+    return folder
+
+
+def reopened(folder: Path) -> Project:
+    return mercore.open(
+        folder / "registry.yaml",
+        manifest=folder / "manifest.csv",
+        store=folder / "mer.zarr",
+        out=folder / "run",
+        device="cpu",
+    )
+
+
+def mutated(path: Path, chance: random.Random) -> bytes:
+    """Return the file damaged, or right in its format and wrong in what it says."""
+    data = path.read_bytes()
+    if path.suffix == ".json" and chance.random() < 0.7:
+        return as_json(twisted(json.loads(data), chance))
+    if path.suffix == ".csv" and chance.random() < 0.7:
+        rows = twisted(list(csv.reader(io.StringIO(data.decode()))), chance)
+        lines = [",".join(map(shown, row)) if isinstance(row, list) else shown(row) for row in rows]
+        return "\n".join(lines).encode(errors="replace")
+    return damaged(data, chance)
+
+
+def shown(cell: object) -> str:
+    return hex(cell) if isinstance(cell, int) else str(cell)  # of 5,000 digits there is no other
+
+
+def look_at(folder: Path) -> None:
+    """Read all that reads a run folder, and make anew what is missing; MercoreErrors are fine."""
+    run = folder / "run"
+    reads: list[Callable[[Project], object]] = [
+        lambda _: Predictor.open(run),
+        lambda _: submit(run, "mer2024", folder / "out.csv"),
+        lambda project: project.rounds(),
+        lambda project: project.ensemble(),
+        lambda project: project.mine(),
+        lambda project: project.ensemble(),
+    ]
+    for read in reads:
+        with told(MercoreError):
+            read(reopened(folder))
+
+
+@settings(FUZZ, max_examples=500 if MANY else 20)
+@given(seed=st.integers(0, 2**32), name=st.sampled_from(FILES))
+def test_a_file_of_a_run_folder_may_hold_anything(folder: Path, seed: int, name: str) -> None:
+    shutil.rmtree(folder / "run")
+    shutil.copytree(folder / "kept", folder / "run")
+    path = folder / "run" / name
+    if path.exists():
+        path.write_bytes(mutated(path, random.Random(seed)))
+    look_at(folder)
+
+
+@pytest.fixture
+def run(folder: Path) -> RunFolder:
+    shutil.rmtree(folder / "run")
+    shutil.copytree(folder / "kept", folder / "run")
+    return RunFolder(folder / "run")
+
+
+@pytest.mark.parametrize(
+    "content", ["[1]", '{"key": "k"}', '{"waf": NaN}', "[" * 100_000, "\ud7ff"]
+)
+def test_a_branch_whose_json_is_damaged_is_trained_again(
+    folder: Path, run: RunFolder, content: str
+) -> None:
+    whole = (run.path / "branches/one/branch.json").read_bytes()
+    (run.path / "branches/one/branch.json").write_text(content)
+    assert run.trained("one") is None
+    assert reopened(folder).train() == ["one"]
+    found, kept = (
+        json.loads(b) for b in ((run.path / "branches/one/branch.json").read_bytes(), whole)
+    )
+    assert {**found, "seconds": 0} == {**kept, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("s0,", "\n\ns0,", None),
+        ("s0,0", "s0,9", "rows that are no probabilities"),
+        ("s0,0.", "s0,nan#", "not the table of this manifest"),
+        ("s1,", 's1",', "not the table of this manifest"),
+    ],
+)
+def test_a_damaged_table_is_named(run: RunFolder, old: str, new: str, says: str | None) -> None:
+    path = run.path / "branches/one/probabilities.csv"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    ids = [f"s{number}" for number in range(12)]
+    if says is None:
+        assert len(run.probabilities("one", ids, 2)) == 12
+    else:
+        with pytest.raises(RunError, match=f"probabilities.csv: .*{says}"):
+            run.probabilities("one", ids, 2)
+
+
+def test_labels_that_are_no_classes_are_named(run: RunFolder) -> None:
+    path = run.path / "folds.csv"
+    path.write_text(path.read_text().replace("happy", "hoppy"))
+    with pytest.raises(RunError, match=r"folds.csv: found the label 'hoppy', the classes are sad"):
+        Predictor.open(run.path)
+
+
+@pytest.mark.parametrize("rounds", ["../../x", 10**9, None, [1]])
+def test_a_last_round_that_is_not_there_is_none(run: RunFolder, rounds: object) -> None:
+    about = run.read_json("mining/mining.json")
+    assert about
+    assert run.last_round(["one", "both"])
+    (run.path / "mining/mining.json").write_text(json.dumps({**about, "rounds": rounds}))
+    assert run.last_round(["one", "both"]) is None
+
+
+def test_a_damaged_search_is_named_or_made_again(folder: Path, run: RunFolder) -> None:
+    stored = run.read_json("search.json")
+    assert stored
+    entry = {key: stored["one"][key] for key in ("declared", "key", "draws")}
+    assert len(known(run, "one", entry)) == 1
+    stored["one"]["tried"] = [{"options": 1}]
+    stored["one"]["best"]["options"] = {"sharpness": "very"}
+    run.save_json("search.json", stored)
+    assert known(run, "one", entry) == []
+    with pytest.raises(RunError, match=r"search.json: .* branch 'one' is damaged at 'sharpness'"):
+        reopened(folder)

@@ -32,7 +32,7 @@ class _Branch(BaseModel):
     key: str
     features: dict[str, str]
     fusion: dict[str, JsonValue]
-    versions: dict[str, str]
+    versions: dict[str, str] = {}
     waf: FiniteFloat
     fold_waf: list[FiniteFloat | None]
     filled: NonNegativeInt

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +12,10 @@ import pytest
 
 # The toy plugin is found through its dist-info like any installed distribution.
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
+
+# What runs in the background of a script ignores Ctrl-C, and so would what the tests start.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The pages name hub ids; tests/test_hubs.py has a hub of its own.
 os.environ["HF_HUB_OFFLINE"] = "1"

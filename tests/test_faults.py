@@ -106,7 +106,8 @@ def trained(value: float) -> Trained:
 
 def save(path: Path, value: float) -> None:
     ids, classes = ["a", "b", "c", "d"], ["sad", "happy"]
-    RunFolder(path).save_branch("one", {"key": f"{value}"}, trained(value), ids, classes)
+    about = {"key": f"{value}", "features": {"few": "f"}, "fusion": {"name": "centroid"}}
+    RunFolder(path).save_branch("one", about, trained(value), ids, classes)
 
 
 def branch_of(path: Path) -> float | None:

@@ -97,7 +97,9 @@ def test_the_table_has_each_component_with_its_checks_and_verdicts(
     assert "majority (test_suites.py::TestMajority)" in first
     assert "test_one_branch_is_enough failed [XPASS(strict)] it needs" in " ".join(first.split())
     assert "2 passed, 1 failed" in first
-    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in second.splitlines() if line}
+    lines = {
+        line.split()[0]: " ".join(line.split()[1:]) for line in second.splitlines() if line.strip()
+    }
     assert lines["test_probabilities_sum_to_1"] == "overridden it is loud"
     assert lines["test_one_branch_is_enough"] == "skipped not now"
     support = lines["test_support_is_the_share_of_branches_that_agree"]

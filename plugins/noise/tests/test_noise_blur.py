@@ -87,7 +87,7 @@ def test_the_frames_to_read_are_those_of_the_options() -> None:
 
 def test_what_cannot_be_blurred_is_refused() -> None:
     empty: Inputs = {"video": Frames(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0)), "id": Text("")}
-    with pytest.raises(InputError, match="no frames"):
+    with pytest.raises(InputError, match="no frame"):
         run(Blur(), [empty])
     with pytest.raises(RegistryError, match=r"with\.factors"):
         Plugins().build(Preprocessor, "blur", {"factors": [3]})

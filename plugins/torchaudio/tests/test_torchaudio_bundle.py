@@ -192,7 +192,8 @@ def test_without_a_checkpoint_the_file_that_torch_keeps_is_read(
     with pytest.raises(CheckpointError, match=r"fetch https://download\.pytorch\.org/.*ls960\.pth"):
         encode(encoder)
     with pytest.raises(CheckpointError, match=str(kept)):
-        encoder.identity()
+        encoder.load("cpu", "float32")
+    assert encoder.identity() == {"checkpoint": FILES["WAV2VEC2_BASE"]}  # until they are here
     kept.parent.mkdir(parents=True)
     kept.write_bytes((published("WAV2VEC2_BASE")[1] / kept.name).read_bytes())
     assert apart(encode(encoder), encode(encoder_of("WAV2VEC2_BASE"))) == 0

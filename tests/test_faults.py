@@ -100,7 +100,7 @@ def test_random_kills_lose_nothing_and_leave_nothing_half_done() -> None:
 
 def trained(value: float) -> Trained:
     fold = Fold({"centres": np.full((2, 3), value)}, {"few": np.full((1, 3), value, np.float32)})
-    table = np.full((4, 2), value, np.float32)
+    table = np.tile(np.array([1 / value, 1 - 1 / value], np.float32), (4, 1))
     return Trained((fold, fold), table, 0.5, (0.5, 0.5), 0, 1.0)
 
 
@@ -117,7 +117,7 @@ def branch_of(path: Path) -> float | None:
     if about is None:
         return None
     value = float(about["key"])
-    parts: list[Array] = [run.probabilities("one", ["a", "b", "c", "d"], 2)]
+    parts: list[Array] = [1 / run.probabilities("one", ["a", "b", "c", "d"], 2)[:, :1]]
     for fold in run.folds("one", 2):
         parts += [*fold.weights.values(), *fold.means.values()]
     for part in parts:

@@ -117,9 +117,7 @@ class Extraction:
         if not self.work.stop.is_set():
             self._tell_finished(len(todo), len(failed))
         slowest = self.seconds.slowest(self.work.machine.threads)
-        return Outcome(
-            self.node, len(samples), len(todo), failed, absent, self.seconds, slowest
-        )  # fmt: skip
+        return Outcome(self.node, len(samples), len(todo), failed, absent, self.seconds, slowest)
 
     def _tell_finished(self, extracted: int, failed: int) -> None:
         parts = {**asdict(self.seconds), "samples": len(self.work.samples)}

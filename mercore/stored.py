@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mercore.errors import RunError
+from mercore.errors import RunError, few
 from mercore.pipeline import Node
 from mercore.selection import Selection
 from mercore.store import Collection, Store
 
 NOT_EXTRACTED = "not extracted yet"
-_NAMED = 5  # samples in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +59,8 @@ class Stored:
         steps = [cure] if cure else []
         if NOT_EXTRACTED in lost.values():
             steps.insert(0, f"run project.extract([{self.name!r}]), or `mer extract {self.name}`")
-        found = ", ".join(f"{id!r} ({why})" for id, why in list(lost.items())[:_NAMED])
-        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        found = few([f"{id!r} ({why})" for id, why in lost.items()])
         step = f"; {', or '.join(steps)}" if steps else ""
         raise RunError(
-            f"{self.what} has no values for {len(lost)} of {len(ids)} samples: {found}{more}{step}"
+            f"{self.what} has no values for {len(lost)} of {len(ids)} samples: {found}{step}"
         )

@@ -3,6 +3,7 @@
 Importing it imports torch: do so in ``_model.py``, never in the module that the entry point names.
 """
 
+from mercore.nn._audio import zscore
 from mercore.nn._checkpoint import Checkpoint
 from mercore.nn._configs import parsed, read_json
 from mercore.nn._devices import device_of, dtype_of, moved, rows
@@ -21,6 +22,7 @@ from mercore.nn._network import (
 from mercore.nn._onnx import OnnxModel, onnx_session
 from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
 from mercore.nn._prediction import load_network
+from mercore.nn._quiet import quiet_transformers
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -46,9 +48,11 @@ __all__ = [
     "normalised",
     "onnx_session",
     "parsed",
+    "quiet_transformers",
     "read_json",
     "resized",
     "rows",
     "split_missing",
     "stretched",
+    "zscore",
 ]

@@ -1,24 +1,14 @@
-"""Audio before the network reads it: normalised, and cut into pieces."""
+"""Audio before the network reads it: cut into pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Final
 
 import numpy as np
 
 from mercore.media import FloatArray
-
-EPS: Final = 1e-7
-
-
-def normalised(audio: FloatArray) -> FloatArray:
-    """Return the audio with mean 0 and variance 1."""
-    exact = audio.astype(np.float64)
-    scaled: FloatArray = ((exact - exact.mean()) / np.sqrt(exact.var() + EPS)).astype(np.float32)
-    return scaled
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from mercore.backends import only_float32
 from mercore.components import Inputs, Noted, Record
 from mercore.inputs import audio_of
 from mercore.media import FloatArray
-from mercore.nn import OnnxModel, device_of, dtype_of, rows
+from mercore.nn import OnnxModel, device_of, dtype_of, rows, zscore
 from mercore_hubert import Hubert
-from mercore_hubert._audio import Convolutions, normalised, padded
+from mercore_hubert._audio import Convolutions, padded
 from mercore_hubert._network import Network, network, run, together
 from mercore_hubert._published import RATE, Published, published
 from mercore_hubert._windows import exportable, windowed
@@ -96,7 +96,7 @@ class HubertEncoder:
         voice = sum(np.sin(2 * np.pi * 120 * k * times) / k for k in range(1, 30))
         noise = np.random.default_rng(0).standard_normal(len(times))
         audio = np.abs(np.sin(2 * np.pi * 2 * times)) * voice + 0.05 * noise
-        return torch.from_numpy(normalised(audio.astype(np.float32)))[None]
+        return torch.from_numpy(zscore(audio.astype(np.float32)))[None]
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
@@ -109,7 +109,7 @@ class HubertEncoder:
 
     def _audio(self, sample: Inputs) -> FloatArray:
         audio = audio_of(sample, rate=RATE, least=self._convolutions.field)
-        return normalised(audio) if self._normalise else audio
+        return zscore(audio) if self._normalise else audio
 
     def _pieces(self, audio: FloatArray) -> list[FloatArray]:
         options = self._options

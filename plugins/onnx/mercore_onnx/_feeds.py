@@ -12,14 +12,10 @@ import torch
 from mercore.components import Inputs, Record
 from mercore.errors import CheckpointError, InputError
 from mercore.inputs import audio_of, frames_of, text_of
-from mercore.media import FloatArray
-from mercore.nn import normalised, resized, stretched
+from mercore.nn import normalised, resized, stretched, zscore
 from mercore.packages import needed
 from mercore_onnx._graph import Array, Graph, Slot
 from mercore_onnx._recipes import AudioRecipe, FramesRecipe, TextRecipe, Three
-
-EPS = 1e-7
-"""Added to the variance of audio, as where such networks were trained."""
 
 
 class Feed(Protocol):
@@ -136,13 +132,6 @@ class TextFeed:
         }
         fed = {name: np.array([named[name]]) for name in (self._ids.name, *self._fed)}
         return fed, {"kept_tokens": len(found.ids)} if found.overflowing else {}
-
-
-def zscore(samples: FloatArray) -> FloatArray:
-    """Return the audio with mean 0 and variance 1."""
-    exact = samples.astype(np.float64)
-    scaled: FloatArray = ((exact - exact.mean()) / np.sqrt(exact.var() + EPS)).astype(np.float32)
-    return scaled
 
 
 def _times(three: Three, factor: float) -> Three:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +10,22 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils import logging as reports
 
 from mercore.backends import only_float32
 from mercore.components import Inputs, IntArray, Noted, Record
 from mercore.errors import CheckpointError
 from mercore.inputs import text_of
 from mercore.media import FloatArray
-from mercore.nn import HiddenStates, OnnxModel, chosen, device_of, dtype_of, moved, rows
+from mercore.nn import (
+    HiddenStates,
+    OnnxModel,
+    chosen,
+    device_of,
+    dtype_of,
+    moved,
+    quiet_transformers,
+    rows,
+)
 from mercore_starter.text import MINILM, MiniLM
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
@@ -144,7 +150,7 @@ def read_config(folder: Path) -> Any:
 
 def load_model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
     """Return the encoder in `folder`, each of its weights read; ``CheckpointError`` otherwise."""
-    with _quiet():
+    with quiet_transformers():
         model, info = AutoModel.from_pretrained(
             folder,
             config=config,
@@ -162,20 +168,6 @@ def load_model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
             f"{sorted(info['mismatched_keys'])!r}, not expected {sorted(strange)!r}"
         )
     return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from printing a report of its own: mistakes become errors below."""
-    level, bar = reports.get_verbosity(), reports.is_progress_bar_enabled()
-    reports.set_verbosity(logging.ERROR)
-    reports.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        reports.set_verbosity(level)
-        if bar:
-            reports.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _is_unused(key: str) -> bool:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from mercore.errors import CheckpointError, few, listed
-from mercore.nn import Checkpoint, device_of, dtype_of
-from mercore_transformers._sources import CONFIG, Pretrained, class_of, quiet, said
+from mercore.nn import Checkpoint, device_of, dtype_of, quiet_transformers
+from mercore_transformers._sources import CONFIG, Pretrained, class_of, said
 
 
 def loaded(source: Pretrained, device: str, dtype: str, *, pooler: bool = False) -> Any:
@@ -33,7 +33,7 @@ def loaded(source: Pretrained, device: str, dtype: str, *, pooler: bool = False)
     _without_biases(source.config, names)
     make: Any = kind
     try:
-        with quiet():
+        with quiet_transformers():
             model, info = make.from_pretrained(
                 source.folder,
                 config=source.whole,

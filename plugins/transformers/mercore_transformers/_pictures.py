@@ -12,8 +12,8 @@ from transformers import AutoImageProcessor
 
 from mercore.errors import CheckpointError
 from mercore.media import Frames
-from mercore.nn import moved
-from mercore_transformers._sources import quiet, said
+from mercore.nn import moved, quiet_transformers
+from mercore_transformers._sources import said
 
 PREPARED = (("preprocessor_config.json", "processor_config.json"),)
 
@@ -25,7 +25,7 @@ class Pictures:
         self._device, self._dtype = device, dtype
         auto: Any = AutoImageProcessor
         try:
-            with quiet():  # of Pillow or torchvision it says which it falls back to
+            with quiet_transformers():  # of Pillow or torchvision it says which it falls back to
                 self._processor = auto.from_pretrained(
                     folder, local_files_only=True, trust_remote_code=False, backend="pil"
                 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,11 +16,10 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import logging as reports
 
 from mercore.checkpoints import locate
 from mercore.errors import CheckpointError, did_you_mean
-from mercore.nn import read_json
+from mercore.nn import quiet_transformers, read_json
 
 CONFIG: Final = "config.json"
 WANTED: Final = (CONFIG, ("model*.safetensors", "pytorch_model*.bin"))
@@ -112,7 +109,7 @@ def _config_in(folder: Path) -> PreTrainedConfig:
             "`auto_map` from a copy of the folder, else it needs a plugin of its own"
         )
     try:
-        with quiet():
+        with quiet_transformers():
             config: PreTrainedConfig = AutoConfig.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
@@ -160,20 +157,6 @@ def _refuse_others(
             f"{folder / CONFIG}: {config.model_type!r} reads {reads or kind.main_input_name!r}, "
             f"expected a network that reads {modality}; {cure}"
         )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from printing reports of its own: mistakes become errors here."""
-    level, bar = reports.get_verbosity(), reports.is_progress_bar_enabled()
-    reports.set_verbosity(logging.ERROR)
-    reports.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        reports.set_verbosity(level)
-        if bar:
-            reports.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def said(error: Exception) -> str:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from transformers import AutoTokenizer
 
 from mercore.errors import CheckpointError, InputError, RegistryError
-from mercore_transformers._sources import quiet, said
+from mercore.nn import quiet_transformers
+from mercore_transformers._sources import said
 
 WANTED: Final = (("tokenizer.json", "vocab.txt", "vocab.json", "*.model"),)
 USEFUL: Final = (
@@ -79,7 +80,7 @@ class Tokens:
 
 def _tokenizer(folder: Path) -> Any:
     try:
-        with quiet():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )

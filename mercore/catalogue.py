@@ -73,8 +73,10 @@ class Installed:
     @property
     def yaml(self) -> str:
         """What to paste into registry.yaml."""
+        from mercore.writing import flow  # YAML, which the table of what is installed does without
+
         name, options = self.component.name, self.component.example
-        shown = f", with: {_flow(options)}" if options else ""
+        shown = f", with: {flow(dict(options))}" if options else ""
         if not isinstance(self.component, MediaComponent):
             used = f"{{uses: {name}{shown}}}" if options else name
             return f"{self.provided.kind}: {used}{self._hint}"
@@ -124,20 +126,6 @@ def find(plugins: Plugins, name: str, kind: str | None = None) -> Provided:
     raise PluginError(
         f"no component is called {name!r}{hint or '; `mer plugins` lists what is installed'}{aside}"
     )
-
-
-def _flow(options: Mapping[str, object]) -> str:
-    """Return the options as YAML in one line."""
-    import yaml  # the table of what is installed does without
-
-    text: str = yaml.safe_dump(
-        dict(options),
-        default_flow_style=True,
-        sort_keys=False,
-        allow_unicode=True,
-        width=float("inf"),
-    )
-    return text.strip()
 
 
 def _free(name: str) -> str:

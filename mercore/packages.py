@@ -31,12 +31,13 @@ def versions(origins: Iterable[str]) -> dict[str, str]:
     `origins` are distributions with their versions, as components come from.
     """
     plugins = dict(origin.rsplit(" ", 1) for origin in sorted(set(origins)))
-    libraries = {name: found for name in _LIBRARIES if (found := _installed(name))}
+    libraries = {name: found for name in _LIBRARIES if (found := installed(name))}
     return {"mercore": version("mercore")} | plugins | libraries
 
 
-def _installed(distribution: str) -> str:
+def installed(distribution: str) -> str | None:
+    """Return the version of a distribution that is installed, else None."""
     try:
         return version(distribution)
     except PackageNotFoundError:
-        return ""
+        return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
+from importlib.metadata import Distribution, distribution
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+
+from mercore.packages import installed
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def unmet_extras(asking: Distribution) -> list[Unmet]:
 def _unmet(asking: Distribution, extra: str, seen: set[str]) -> Iterator[Unmet]:
     for requirement in _requirements(asking, extra):
         plain = f"{requirement.name}{requirement.specifier}"
-        found = _installed(requirement.name)
+        found = installed(requirement.name)
         if found is None or not requirement.specifier.contains(found, prereleases=True):
             yield Unmet(asking.name, plain, found, extra)
             continue
@@ -69,10 +71,3 @@ def _requirements(asking: Distribution, extra: str) -> Iterator[Requirement]:
         wanted = marker is None or marker.evaluate({"extra": extra})
         if wanted and (not extra or not always):
             yield requirement
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from run_mer import mer, mer_json
 from safetensors.numpy import load_file
+from toy_projects import write_texts
 
 import mercore_toys
 from mercore.components import Encode
@@ -38,13 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose sad samples say `a` and whose happy ones say `b`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "registry.yaml").write_text(REGISTRY)
-    rows = ["id,split,label,text"]
-    for number in range(36):
-        label, letter = (("sad", "a"), ("happy", "b"))[number % 2]
-        split = "train" if number < 18 else "test1" if number < 30 else "unlabelled"
-        shown = "" if split == "unlabelled" else label
-        rows.append(f"s{number},{split},{shown},{letter * (1 + number % 3)} c")
-    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    write_texts(tmp_path)
     return tmp_path
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from run_mer import mer, mer_json
+from toy_projects import write_texts
 
 from mercore_toys import Letters, Shout
 
@@ -35,13 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that was run: its sad samples say `a`, its happy ones `b`."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "registry.yaml").write_text(REGISTRY)
-    rows = ["id,split,label,text"]
-    for number in range(36):
-        label, letter = (("sad", "a"), ("happy", "b"))[number % 2]
-        split = "train" if number < 18 else "test1" if number < 30 else "unlabelled"
-        shown = "" if split == "unlabelled" else label
-        rows.append(f"s{number},{split},{shown},{letter * (1 + number % 3)} c")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    write_texts(folder)
     before = Path.cwd()
     os.chdir(folder)
     try:

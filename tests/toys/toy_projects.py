@@ -25,6 +25,17 @@ folds: 2
 """
 
 
+def write_texts(folder: Path) -> None:
+    """Write a manifest of 36 texts, 18 of them to train: sad ones say `a`, happy ones `b`."""
+    rows = ["id,split,label,text"]
+    for number in range(36):
+        label, letter = (("sad", "a"), ("happy", "b"))[number % 2]
+        split = "train" if number < 18 else "test1" if number < 30 else "unlabelled"
+        shown = "" if split == "unlabelled" else label
+        rows.append(f"s{number},{split},{shown},{letter * (1 + number % 3)} c")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+
+
 def write_project(folder: Path, *, gaps: bool = False) -> None:
     """Write registry and manifest: sad samples say `a`, happy ones `b`.
 

@@ -36,7 +36,7 @@ def extract(
     work = Work(pipeline, manifest.samples, store, machine, watch or Silent(), retry_failed)
     nodes = {node.name: node for node in needed(pipeline, names)}
     engine, count = engine_of(machine), machine.at_once()
-    with limited(cores() // (count * max(1, len(machine.workers)))):
+    with limited(cores() // (count * max(1, len(machine.processes)))):
         outcomes = _in_order(nodes, work, count, engine)
     return [outcomes[name] for name in nodes]
 

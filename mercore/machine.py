@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mercore.errors import RunError
 from mercore.limits import DEFAULT, Limits
@@ -36,23 +36,49 @@ class Machine:
     Empty: this process extracts, on `device`."""
     retries: int = 2
     """How often a sample may end a worker process by itself before it is given up."""
+    engine: str = "local"
+    """``local``, this machine; ``ray``, a Ray cluster, on which extraction and training run."""
+    address: str = "auto"
+    """Of the Ray cluster: ``HOST:PORT``, ``auto`` for the one that this machine belongs to, or
+    ``local`` for a new one on this machine, which ends with this process."""
+    workers: int = 0
+    """Workers on the Ray cluster that extract; 0 is one a GPU, or one a node where none has any."""
 
     def __post_init__(self) -> None:
         if not self.batch > 0:
             raise RunError(f"batch {self.batch!r}: expected a number above 0")
         if self.retries < 1:
             raise RunError(f"retries {self.retries!r}: expected 1 or more")
-        _ = self.workers  # raises for what is no device
+        _ = self.processes  # raises for what is no device
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        if self.engine not in ("local", "ray"):
+            raise RunError(f"engine {self.engine!r}: expected local or ray")
+        if self.engine == "local" and (self.workers or self.address != "auto"):
+            name = "workers" if self.workers else "address"
+            raise RunError(f"{name} {getattr(self, name)!r}: is for engine 'ray' alone")
+        if self.engine == "ray" and self.devices:
+            cure = "give the number of workers, and device 'cpu' or 'cuda' for all"
+            raise RunError(f"devices {self.devices!r}: is for engine 'local'; {cure}")
+        if self.engine == "ray" and self.device not in ("auto", "cpu", "cuda"):
+            raise RunError(f"device {self.device!r}: on a Ray cluster expected auto, cpu or cuda")
+        if self.workers < 0:
+            raise RunError(f"workers {self.workers!r}: expected 0 or more")
 
     @property
-    def workers(self) -> tuple[str, ...]:
+    def processes(self) -> tuple[str, ...]:
         """The device of each worker process that extracts; none where this process does."""
         parts = [part.strip() for part in self.devices.split(",")] if self.devices else []
         return tuple(device for part in parts for device in _devices(part))
 
-    def check_workers(self) -> None:
-        """Raise RunError where a worker's GPU is not there."""
-        wanted = [device for device in self.workers if device != "cpu"]
+    def of_worker(self, device: str) -> Machine:
+        """Return the machine as a worker sees it, on the one device it has."""
+        return replace(self, device=device, devices="", engine="local", address="auto", workers=0)
+
+    def check_devices(self) -> None:
+        """Raise RunError where the GPU of a worker process is not there."""
+        wanted = [device for device in self.processes if device != "cpu"]
         found = _gpus() if wanted else 0
         for device in wanted:
             if int(device.removeprefix("cuda:")) >= found:
@@ -63,7 +89,7 @@ class Machine:
 
     def at_once(self) -> int:
         """Return how many streams and features are extracted at once."""
-        if self.parallel or self.devices:
+        if self.parallel or self.devices or self.engine == "ray":
             return self.parallel or 1
         # Asking torch whether there is a GPU would import it, also when nothing is to be done.
         alone = self.device.startswith("cuda") or os.path.exists("/dev/nvidiactl")
@@ -122,20 +148,21 @@ def cores_outside() -> int:
 
 
 @contextmanager
-def limited(count: int) -> Iterator[None]:
+def limited(count: int, outside: int | None = None) -> Iterator[None]:
     """Let torch, and libraries loaded meanwhile, use `count` threads for one operation.
 
     The number also decides the order of sums, so it is always set: results repeat bit for bit
-    whether or not torch was loaded before.
+    whether or not torch was loaded before. `outside` is what ``cores_outside`` is to say, if that
+    is not the cores there are.
     """
     before, usual = os.environ.get(_VARIABLE), _torch_threads() or cores()
-    outside = _OUTSIDE.set(cores_outside())
+    token = _OUTSIDE.set(outside or cores_outside())
     os.environ[_VARIABLE] = str(max(1, count))
     _set_torch_threads(max(1, count))
     try:
         yield
     finally:
-        _OUTSIDE.reset(outside)
+        _OUTSIDE.reset(token)
         _set_torch_threads(usual)
         if before is None:
             del os.environ[_VARIABLE]

@@ -25,6 +25,9 @@ def open(
     limits: Limits = DEFAULT,
     root: str | Path | None = None,
     devices: str = "",
+    engine: str = "local",
+    address: str = "auto",
+    workers: int = 0,
     progress: bool = False,
 ) -> Project:
     """Return the project: the registry on the samples of the manifest.
@@ -38,9 +41,10 @@ def open(
     The arguments are the options of `mer`: `store` may be ``s3://bucket/prefix`` with `endpoint`,
     `device` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, `batch` scales the batches, `threads`
     decode ahead, `parallel` features are extracted at once, worker processes extract on the
-    `devices` (``cuda:0,cuda:1``, ``cpu:2``), a clip beyond the `limits`
-    (``mercore.limits.Limits``) fails alone, and below `root` all media must lie. With `progress`
-    bars on stderr, where that is a terminal, show how long work goes on.
+    `devices` (``cuda:0,cuda:1``, ``cpu:2``), or so many `workers` on the Ray cluster at `address`
+    with the `engine` ``ray``, a clip beyond the `limits` (``mercore.limits.Limits``) fails alone,
+    and below `root` all media must lie. With `progress` bars on stderr, where that is a terminal,
+    show how long work goes on.
 
     An empty store is made where there is none; with ``create=False`` that is a StoreError, and one
     that may only be read is not written to. Loads no weights. Raises RegistryError and
@@ -54,7 +58,17 @@ def open(
         endpoint,
         out,
         create,
-        Machine(device, batch, threads, parallel, limits, devices),
+        Machine(
+            device,
+            batch,
+            threads,
+            parallel,
+            limits,
+            devices,
+            engine=engine,
+            address=address,
+            workers=workers,
+        ),
         Terminal() if progress else Silent(),
         root,
     )

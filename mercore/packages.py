@@ -9,6 +9,8 @@ from typing import Any
 
 from mercore.errors import RunError
 
+RAY = """run `pip install "mercore[ray]"`"""
+"""How to get what a Ray cluster needs."""
 _LIBRARIES = ("numpy", "scikit-learn", "torch", "zarr")
 
 

@@ -48,8 +48,8 @@ class Trial:
     """Of all training samples, out of fold."""
 
 
-Score = Callable[[BranchNode], float]
-"""Train a branch and return its out-of-fold WAF."""
+Scores = Callable[[Sequence[BranchNode]], Iterator[float]]
+"""Train branches, as far as they are asked for, and yield the out-of-fold WAF of each."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Search:
         """How many trials it takes."""
         return sum(count for count, _ in self._rungs)
 
-    def run(self, score: Score, known: Sequence[Trial] = ()) -> Iterator[Trial]:
+    def run(self, scores: Scores, known: Sequence[Trial] = ()) -> Iterator[Trial]:
         """Yield every trial as it is made; those in `known` are not made again.
 
         Raises RegistryError when the fusion has nothing to search.
@@ -75,17 +75,18 @@ class Search:
         for count, epochs in self._rungs:
             left = left[:count]
             trials = []
+            new = [options for options in left if _key(options, epochs) not in before]
+            found = scores([self._varied(options, epochs) for options in new])
             for options in left:
-                trial = before.get(_key(options, epochs)) or self._trial(options, epochs, score)
+                trial = before.get(_key(options, epochs)) or Trial(options, epochs, next(found))
                 trials.append(trial)
                 yield trial
             trials.sort(key=lambda trial: -trial.waf)  # stable: the first drawn of equal ones
             left = [trial.options for trial in trials]
 
-    def _trial(self, options: Options, epochs: int | None, score: Score) -> Trial:
+    def _varied(self, options: Options, epochs: int | None) -> BranchNode:
         fixed: Options = {} if epochs is None else {"epochs": epochs}
-        fusion = varied(self.branch.fusion, {**options, **fixed})
-        return Trial(options, epochs, score(replace(self.branch, fusion=fusion)))
+        return replace(self.branch, fusion=varied(self.branch.fusion, {**options, **fixed}))
 
     @cached_property
     def _drawn(self) -> list[Options]:

@@ -6,7 +6,7 @@ its keys alone: one that was trained is found again, and one that was interrupte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from mercore import branches
-from mercore.components import IntArray, Weights
+from mercore.branches import Trained
+from mercore.components import IntArray
 from mercore.dataset import Dataset, feature_entries, lacking, read_dataset
 from mercore.errors import RunError
 from mercore.events import BranchTrained, RoundDone
 from mercore.fingerprints import branch_keys, describe, mined_keys
+from mercore.fits import Fit, Fits, fits_of
 from mercore.folder import RunFolder
-from mercore.machine import limited
 from mercore.mining import PseudoLabels, mine
 from mercore.packages import versions
 from mercore.pipeline import BranchNode
@@ -81,23 +82,29 @@ class Training:
         Trials that were made before on the same data are not made again.
         """
         project = self.project
-        with limited(1):
-            for name, branch in project.pipeline.branches.items():
-                task = Search(branch, draws, project.pipeline.registry.content.seed)
-                project.watch.start(f"search {name}", task.trials)
-                entry: dict[str, JsonValue] = {
-                    "declared": declared(branch), "key": self.keys[name], "draws": draws
-                }  # fmt: skip
-                tried: list[Trial] = []
-                for trial in task.run(self._score, known(project.folder, name, entry)):
-                    tried.append(trial)
-                    save_trials(project.folder, name, entry, tried, done=len(tried) == task.trials)
-                    project.watch.advance(f"search {name}", 1, 0)
+        for name, branch in project.pipeline.branches.items():
+            task = Search(branch, draws, project.pipeline.registry.content.seed)
+            project.watch.start(f"search {name}", task.trials)
+            entry: dict[str, JsonValue] = {
+                "declared": declared(branch), "key": self.keys[name], "draws": draws
+            }  # fmt: skip
+            tried: list[Trial] = []
+            for trial in task.run(self._scores, known(project.folder, name, entry)):
+                tried.append(trial)
+                save_trials(project.folder, name, entry, tried, done=len(tried) == task.trials)
+                project.watch.advance(f"search {name}", 1, 0)
 
-    def _score(self, branch: BranchNode) -> float:
-        """Return the out-of-fold WAF of a branch that is not kept."""
+    def _scores(self, nodes: Iterable[BranchNode]) -> Iterator[float]:
+        """Yield the out-of-fold WAF of branches that are not kept."""
+        return (score for _, score in self._fits.each(_waf, map(self._labelled_job, nodes)))
+
+    def _labelled_job(self, branch: BranchNode) -> tuple[Fit, Dataset]:
         data, folds = self._labelled(branch.fusion.most_frames)
-        return self._trained(branch, data, folds).waf
+        return self._fit(branch, folds), data
+
+    @cached_property
+    def _fits(self) -> Fits:
+        return fits_of(self.project.machine)
 
     @cached_property
     def _labelled(self) -> Callable[[int | None], tuple[Dataset, IntArray]]:
@@ -145,24 +152,29 @@ class Training:
             return []
         project = self.project
         project.folder.save_folds(project.manifest.samples, self._folds)
-        what = "branches" if pseudo is None else folder.path.name
+        what = _title(pseudo)
         project.watch.start(what, len(stale))
-        # One thread: the steps of a fusion are too small to share, and the sums of its products
-        # come out the same on any number of cores.
-        with limited(1):
-            for name in stale:
-                if not folder.branch(name, keys[name]):  # another run may have been faster
-                    share = pseudo.share(list(keys).index(name)) if pseudo else None
-                    branch = project.pipeline.branches[name]
-                    start = None if pseudo is None else self._start(branch, pseudo)
-                    trained = self._train(folder, branch, keys[name], share, start)
-                    self._tell_trained(name, pseudo, trained)
-                project.watch.advance(what, 1, 0)
+        for fit, trained in self._fits.each(Fit.on, self._jobs(folder, keys, stale, pseudo)):
+            self._save(folder, fit.branch, keys[fit.branch.name], trained)
+            self._tell_trained(fit.branch.name, pseudo, trained)
+            project.watch.advance(what, 1, 0)
         return stale
 
-    def _tell_trained(
-        self, name: str, pseudo: PseudoLabels | None, trained: branches.Trained
-    ) -> None:
+    def _jobs(
+        self, folder: RunFolder, keys: Keys, names: Sequence[str], pseudo: PseudoLabels | None
+    ) -> Iterator[tuple[Fit, Dataset]]:
+        """Yield how the branches of one round are trained, without those that meanwhile are."""
+        for name in names:
+            if folder.branch(name, keys[name]):  # another run was faster
+                self.project.watch.advance(_title(pseudo), 1, 0)
+                continue
+            branch = self.project.pipeline.branches[name]
+            fit = self._fit(branch, self._folds)
+            if pseudo is not None:
+                fit = self._mining(fit, pseudo, pseudo.share(list(keys).index(name)))
+            yield fit, self._data(branch.fusion.most_frames)
+
+    def _tell_trained(self, name: str, pseudo: PseudoLabels | None, trained: Trained) -> None:
         number = pseudo.last if pseudo else 0
         event = BranchTrained(name, number, float(trained.waf), trained.seconds)
         self.project.watch.note(event)
@@ -193,27 +205,23 @@ class Training:
         branches.check_present(data)
         return data
 
-    def _start(self, branch: BranchNode, pseudo: PseudoLabels) -> list[Weights] | None:
-        """Return the weights of the round before, where the mining goes on from them."""
+    def _fit(self, branch: BranchNode, folds: IntArray) -> Fit:
+        pipeline = self.project.pipeline
+        return Fit(branch, folds, len(pipeline.classes), pipeline.registry.content.seed)
+
+    def _mining(self, fit: Fit, pseudo: PseudoLabels, share: IntArray) -> Fit:
+        """Return the fit with pseudo-labels, going on from the round before where it should."""
         content = self.project.pipeline.registry.content
         if content.mining is None or content.mining.warm is None:
-            return None
+            return replace(fit, pseudo=share)
         before = self.project.folder.round(pseudo.last - 1)
-        return [fold.weights for fold in before.folds(branch.name, content.folds)]
+        start = [fold.weights for fold in before.folds(fit.branch.name, content.folds)]
+        fusion = varied(fit.branch.fusion, {"epochs": content.mining.warm})
+        branch = replace(fit.branch, fusion=fusion)
+        return replace(fit, branch=branch, pseudo=share, start=start)
 
-    def _train(
-        self,
-        folder: RunFolder,
-        branch: BranchNode,
-        key: str,
-        pseudo: IntArray | None,
-        start: Sequence[Weights] | None,
-    ) -> branches.Trained:
-        project, mining = self.project, self.project.pipeline.registry.content.mining
-        data = self._data(branch.fusion.most_frames)
-        if start and mining:
-            branch = replace(branch, fusion=varied(branch.fusion, {"epochs": mining.warm}))
-        trained = self._trained(branch, data, self._folds, pseudo, start)
+    def _save(self, folder: RunFolder, branch: BranchNode, key: str, trained: Trained) -> None:
+        project = self.project
         about = {
             "key": key,
             "features": dict(project.pipeline.fingerprints(branch)),
@@ -221,26 +229,6 @@ class Training:
             "versions": versions(project.pipeline.origins(branch)),
         }
         folder.save_branch(branch.name, about, trained, project.ids, project.pipeline.classes)
-        return trained
-
-    def _trained(
-        self,
-        branch: BranchNode,
-        data: Dataset,
-        folds: IntArray,
-        pseudo: IntArray | None = None,
-        start: Sequence[Weights] | None = None,
-    ) -> branches.Trained:
-        return branches.train(
-            branch,
-            data,
-            folds,
-            classes=len(self.project.pipeline.classes),
-            device=self.project.machine.chosen_device(),
-            seed=self.project.pipeline.registry.content.seed,
-            pseudo=pseudo,
-            start=start,
-        )
 
     def results(self, folder: RunFolder, keys: Keys, command: str) -> list[BranchResult]:
         """Return what the branches of one round predicted; raises RunError for a stale one."""
@@ -270,6 +258,16 @@ class Training:
             filled=about["filled"],
             seconds=about["seconds"],
         )
+
+
+def _title(pseudo: PseudoLabels | None) -> str:
+    """Return what a round is called where its progress is shown."""
+    return f"round{pseudo.last}" if pseudo else "branches"
+
+
+def _waf(fit: Fit, data: Dataset, device: str) -> float:
+    """Return the out-of-fold WAF of a fit, without what it has learnt."""
+    return fit.on(data, device).waf
 
 
 def _done(pseudo: PseudoLabels) -> RoundDone:

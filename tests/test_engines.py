@@ -331,10 +331,10 @@ def test_length_is_counted_in_bytes_and_letters(tmp_path: Path) -> None:
 
 
 def test_devices_are_counted_out() -> None:
-    assert Machine(devices="cuda:0,cuda:1").workers == ("cuda:0", "cuda:1")
-    assert Machine(devices="cpu:2, cuda:03").workers == ("cpu", "cpu", "cuda:3")
-    assert Machine(devices="cpu").workers == ("cpu",)
-    assert Machine().workers == ()
+    assert Machine(devices="cuda:0,cuda:1").processes == ("cuda:0", "cuda:1")
+    assert Machine(devices="cpu:2, cuda:03").processes == ("cpu", "cpu", "cuda:3")
+    assert Machine(devices="cpu").processes == ("cpu",)
+    assert Machine().processes == ()
 
 
 @pytest.mark.parametrize("given", ["gpu", "cpu:0", "cuda", "cuda:x", "cpu:2,", ",", "cpu;cpu"])

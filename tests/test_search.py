@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +37,13 @@ def run(search: Search, known: list[Trial] | None = None) -> tuple[list[Trial], 
     """Return the trials where a smaller rate of learning is better, and what was trained."""
     trained: list[Attention] = []
 
-    def score(node: BranchNode) -> float:
-        assert isinstance(node.fusion, Attention)
-        trained.append(node.fusion)
-        return 1 - node.fusion.lr
+    def scores(nodes: Sequence[BranchNode]) -> Iterator[float]:
+        for node in nodes:
+            assert isinstance(node.fusion, Attention)
+            trained.append(node.fusion)
+            yield 1 - node.fusion.lr
 
-    return list(search.run(score, known or ())), trained
+    return list(search.run(scores, known or ())), trained
 
 
 def test_the_best_third_goes_on_with_three_times_the_epochs() -> None:
@@ -79,7 +82,7 @@ def test_few_epochs_or_draws_take_fewer_rungs() -> None:
 
 def test_a_fusion_without_epochs_is_trained_whole_every_time() -> None:
     node = BranchNode("two", ("a",), Linear(), "mercore-linear 0.1.0")
-    trials = list(Search(node, 7, 0).run(lambda node: 0.5))
+    trials = list(Search(node, 7, 0).run(lambda nodes: repeat(0.5, len(nodes))))
     assert [t.epochs for t in trials] == [None] * 7
     assert best(trials) == trials[0]
 
@@ -97,7 +100,7 @@ def test_nothing_to_search_is_an_error() -> None:
 
     node = BranchNode("one", ("a",), Centroid(), "mercore-toys 0.1.0")
     with pytest.raises(RegistryError, match="'centroid' has no options to search"):
-        list(Search(node, 5, 0).run(lambda node: 0.5))
+        list(Search(node, 5, 0).run(lambda nodes: repeat(0.5, len(nodes))))
 
 
 def mer(folder: Path, *arguments: str) -> Result:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mercore.cli.main import open_project, print_json, print_markup
-from mercore.cli.options import FILES, JSON, MACHINE, MARKUP, with_options
+from mercore.cli.options import ENGINE, FILES, JSON, MACHINE, MARKUP, with_options
 
 
 def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
@@ -28,7 +28,7 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> Any
     "--size", "--sizes", "sizes", callback=_sizes, metavar="N[-M]", help="So many features at once."
 )
 @click.option("--fusion", metavar="NAME", help="The fusion, in place of the registry's common one.")
-@with_options([*FILES, *MACHINE, JSON, *MARKUP])
+@with_options([*FILES, *MACHINE, *ENGINE, JSON, *MARKUP])
 def ablate(
     features: tuple[str, ...],
     only: tuple[str, ...],

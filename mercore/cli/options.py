@@ -114,7 +114,29 @@ WATCHED = [
     click.option("--log", metavar="FILE", help="Add what happens to it, as lines of JSON."),
     click.option("--metrics", metavar="FILE", help="Keep figures in it, for Prometheus."),
 ]
+ENGINE = [
+    click.option(
+        "--engine",
+        default="local",
+        type=click.Choice(["local", "ray"]),
+        help="This machine, or a Ray cluster.",
+    ),
+    click.option(
+        "--address",
+        default="auto",
+        metavar="PLACE",
+        help="Of the Ray cluster: auto, HOST:PORT, or local for a new one.",
+    ),
+]
 WORKERS = [
+    *ENGINE,
+    click.option(
+        "--workers",
+        default=0,
+        type=click.IntRange(0),
+        metavar="N",
+        help="Workers on Ray; 0: one a GPU, else one a node.",
+    ),
     click.option(
         "--devices",
         default="",

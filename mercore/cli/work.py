@@ -12,6 +12,7 @@ import click
 from mercore.cli.main import SOME_FAILED, machine_of, open_project, print_json, print_markup
 from mercore.cli.options import (
     ENDPOINT,
+    ENGINE,
     FILES,
     JSON,
     LIMITS,
@@ -62,7 +63,7 @@ def extract(names: tuple[str, ...], retry_failed: bool, as_json: bool, **options
     metavar="N",
     help="First search each branch's options among N draws.",
 )
-@with_options([*FILES, *MACHINE, *WATCHED, JSON])
+@with_options([*FILES, *MACHINE, *ENGINE, *WATCHED, JSON])
 def train(draws: int | None, as_json: bool, **options: Any) -> None:
     """Train the branches.
 
@@ -81,7 +82,7 @@ def train(draws: int | None, as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@with_options([*FILES, *MACHINE, *WATCHED, JSON])
+@with_options([*FILES, *MACHINE, *ENGINE, *WATCHED, JSON])
 def mine(as_json: bool, **options: Any) -> None:
     """Label unlabelled samples where the branches agree, and train on them.
 

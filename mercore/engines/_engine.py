@@ -9,6 +9,7 @@ from typing import Protocol
 from mercore.extraction import Extraction, load
 from mercore.machine import Machine
 from mercore.manifest import Sample
+from mercore.packages import RAY, needed
 
 
 class Engine(Protocol):
@@ -36,8 +37,13 @@ class InProcess:
 
 def engine_of(machine: Machine) -> Engine:
     """Return the engine that a machine asks for."""
-    if not machine.workers:
+    if machine.engine == "ray":
+        needed("ray", "engine 'ray'", RAY)
+        from mercore.engines._ray import Ray
+
+        return Ray(machine)
+    if not machine.processes:
         return InProcess()
     from mercore.engines._processes import Processes
 
-    return Processes(machine.workers, machine.retries)
+    return Processes(machine.processes, machine.retries)

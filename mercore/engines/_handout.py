@@ -28,8 +28,8 @@ class Handout:
         self, samples: Sequence[Sample], lengths: Sequence[float], workers: int, retries: int
     ) -> None:
         """`lengths` is how long each sample takes, in any unit; `retries`: see ``lost``."""
-        order = sorted(range(len(samples)), key=lambda row: -lengths[row])  # equal ones stay put
-        self._queue = deque((samples[row], lengths[row]) for row in order)
+        self._lengths = {s.id: length for s, length in zip(samples, lengths, strict=True)}
+        self._queue = deque(sorted(samples, key=lambda sample: -self._lengths[sample.id]))
         self._left = sum(lengths)
         self._workers = workers
         self._retries = retries
@@ -78,6 +78,12 @@ class Handout:
         self._suspects.extend(held.values())
         return None
 
+    def returned(self, worker: int) -> None:
+        """Take back what a worker held whose end no sample can have caused."""
+        held = list(self._held.pop(worker, {}).values())
+        self._queue.extendleft(reversed(held))
+        self._left += sum(self._lengths[sample.id] for sample in held)
+
     def holds(self, worker: int) -> bool:
         """Return whether the worker has samples that it has not committed."""
         return bool(self._held[worker])
@@ -87,18 +93,22 @@ class Handout:
         """Whether there are samples that no worker has."""
         return bool(self._queue or self._suspects)
 
+    @property
+    def over(self) -> bool:
+        """Whether all samples are done."""
+        return not self.open and not any(self._held.values())
+
     def _part(self, worker: int) -> Sequence[Sample]:
         share = self._left / (_SHARES * self._workers if self._workers > 1 else 1)
         least = _LEAST if len(self._queue) >= _LEAST * self._workers else 1
         part: list[Sample] = []
         taken = 0.0
         while self._queue and len(part) < LARGEST:
-            sample, length = self._queue[0]
+            length = self._lengths[self._queue[0].id]
             if len(part) >= least and taken + length > share:
                 break
-            part.append(sample)
+            part.append(self._queue.popleft())
             taken += length
-            self._queue.popleft()
         self._left -= taken
         return self._give(worker, part)
 

@@ -1,100 +1,61 @@
-"""A worker process: it loads the component once, and extracts what it is handed.
+"""A worker: it loads the component once, and extracts what it is handed.
 
-It asks over a pipe and is answered over it; results go into the store. Its parent may end without a
-word: then the pipe is closed, and so does the worker.
+It asks over a line and is answered over it; results go into the store. Where it runs, in a process
+beside its parent or on another machine, is for the line to know.
 """
 
 from __future__ import annotations
 
-import signal
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import chain
-from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
+from threading import Event as Flag
+from typing import Protocol
 
 from mercore.batches import Batch
+from mercore.engines._messages import STOP, Ask, Committed, Ending, Failed, Loaded, Task, Told
 from mercore.errors import DeviceError, MercoreError
 from mercore.events import Event
-from mercore.extraction import Extraction, Seconds, Work, load
-from mercore.machine import Machine, cores, limited
+from mercore.extraction import Extraction, Work, load
+from mercore.machine import limited
 from mercore.manifest import Sample
-from mercore.pipeline import Node, Pipeline
-from mercore.store import Store
 from mercore.watch import Silent
 
-STOP = "stop"
-"""What a parent sends, asked or not, to end the worker after its batch in flight."""
+
+class Upward(Protocol):
+    """The worker's end of its line, such as a ``multiprocessing`` connection."""
+
+    def send(self, message: object, /) -> None:
+        """Say something."""
+
+    def recv(self) -> object:
+        """Return what was sent to the worker; waits for it."""
+
+    def poll(self) -> bool:
+        """Return whether something was."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a worker is started with."""
+def work(
+    line: Upward, packed: bytes, stop: Flag, check: Callable[[Task], None] = lambda task: None
+) -> None:
+    """Do what is handed out until there is no more; `packed` is a Task.
 
-    node: Node
-    pipeline: Pipeline
-    store: Store
-    machine: Machine
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The component is loaded."""
-
-
-@dataclass(frozen=True)
-class Ask:
-    """The worker wants its next part; the answer is a list of samples."""
+    Once `stop` is set it ends after the batch in flight. `check` raises a MercoreError where the
+    task cannot be done here.
+    """
+    try:
+        task = ForkingPickler.loads(packed)
+        check(task)
+        _Worker(line, task, stop).run()
+    except DeviceError as error:
+        line.send(Ending(str(error.__cause__)))
+    except Exception as error:
+        line.send(Failed(sendable(error)))
 
 
-@dataclass(frozen=True)
-class Committed:
-    """A batch is in the store."""
-
-    ids: Sequence[str]
-    failed: int
-    seconds: Seconds
-    """Of all the worker has done."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a worker has to say of a sample or a batch."""
-
-    event: Event
-
-
-@dataclass(frozen=True)
-class Ending:
-    """The worker ends, as one that is killed does: its device is of no use any more."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The worker cannot go on, and no other could."""
-
-    error: Exception
-
-
-def work(connection: Connection, packed: bytes) -> None:
-    """Do what is handed out until there is no more; `packed` is a Task."""
-    with suppress(BrokenPipeError, ConnectionResetError, EOFError):  # the parent has ended
-        try:
-            _Worker(connection, ForkingPickler.loads(packed)).run()
-        except DeviceError as error:
-            connection.send(Ending(str(error.__cause__)))
-        except (BrokenPipeError, ConnectionResetError, EOFError):
-            raise
-        except Exception as error:
-            connection.send(Failed(_told(error)))
-
-
-def _told(error: Exception) -> Exception:
-    """Return the error as the parent raises it; of a bug its traceback is in the words."""
+def sendable(error: Exception) -> Exception:
+    """Return the error as another process raises it; of a bug its traceback is in the words."""
     if type(error).__module__ == MercoreError.__module__:
         return error
     if isinstance(error, MercoreError):  # of a plugin: who knows how it is made
@@ -103,21 +64,21 @@ def _told(error: Exception) -> Exception:
 
 
 class _Worker(Silent):
-    """The child's end of the pipe; as a Watch it hears how many samples of a batch failed."""
+    """The work itself; as a Watch it hears how many samples of a batch failed."""
 
-    def __init__(self, connection: Connection, task: Task) -> None:
-        self._connection = connection
+    def __init__(self, line: Upward, task: Task, stop: Flag) -> None:
+        self._line = line
         self._task = task
-        self._work = Work(task.pipeline, (), task.store, task.machine, self, retry_failed=False)
+        self._work = Work(
+            task.pipeline, (), task.store, task.machine, self, retry_failed=False, stop=stop
+        )
         self._failed = 0
-        # What a scheduler sends to all processes of a job.
-        signal.signal(signal.SIGTERM, lambda *_: self._work.stop.set())
 
     def run(self) -> None:
         """Load, then do part after part."""
-        with limited(cores()):
+        with limited(self._task.cores):
             function = load(self._task.node, self._work)
-            self._connection.send(Loaded())
+            self._line.send(Loaded())
             part = self._next()
             # Not before: by now the store may say what the rows of the collection are like.
             extraction = Extraction(self._task.node, self._work)
@@ -132,22 +93,23 @@ class _Worker(Silent):
 
     def note(self, event: Event) -> None:
         """Pass it on."""
-        self._connection.send(Told(event))
+        self._line.send(Told(event))
 
     def _next(self) -> list[Sample]:
         """Return the next part; empty where there is none, for now or at all."""
         if self._work.stop.is_set():
             return []
-        self._connection.send(Ask())
-        answer: list[Sample] | str = self._connection.recv()
-        if isinstance(answer, str):
+        self._line.send(Ask())
+        answer = self._line.recv()
+        if answer == STOP:
             self._work.stop.set()
             return []
+        assert isinstance(answer, list)
         return answer
 
     def _tell(self, batch: Batch, extraction: Extraction) -> None:
         ids = [item.sample.id for item in batch]
-        self._connection.send(Committed(ids, self._failed, extraction.seconds))
-        if self._connection.poll():  # unasked: it can only be STOP
-            self._connection.recv()
+        self._line.send(Committed(ids, self._failed, extraction.seconds))
+        if self._line.poll():  # unasked: it can only be STOP
+            self._line.recv()
             self._work.stop.set()

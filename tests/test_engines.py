@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from run_mer import mer, mer_json
+from text_projects import project, registry, stored, words
 from toy_clips import write_wav
 
 from mercore.engines import Handout
@@ -33,32 +34,6 @@ TWO = Machine(device="cpu", devices="cpu:2", batch=0.01)
 ONE = Machine(device="cpu", devices="cpu", batch=0.01)
 
 
-def registry(features: str, streams: str = "") -> str:
-    return f"classes: [sad, happy]\nstreams: {{{streams}}}\nfeatures: {{{features}}}\n"
-
-
-def project(
-    folder: Path, features: str, texts: dict[str, str], machine: Machine = TWO, streams: str = ""
-) -> Project:
-    """Return a project of texts."""
-    folder.mkdir(exist_ok=True)
-    (folder / "registry.yaml").write_text(registry(features, streams))
-    rows = [f"{name},unlabelled,{text}" for name, text in texts.items()]
-    (folder / "manifest.csv").write_text("\n".join(["id,split,text", *rows, ""]))
-    return Project.open(
-        folder / "registry.yaml",
-        folder / "manifest.csv",
-        folder / "mer.zarr",
-        create=True,
-        machine=machine,
-    )
-
-
-def words(count: int) -> dict[str, str]:
-    """Return texts of no like length, so that batches of a hundredth hold a few."""
-    return {f"s{n}": "abc " * (1 + n % 9) + "z" * (n % 26) for n in range(count)}
-
-
 # The same results
 
 
@@ -71,15 +46,8 @@ def test_workers_leave_what_one_process_leaves(tmp_path: Path) -> None:
         made = project(tmp_path / name, features, texts, machine, streams)
         outcomes = {outcome.node.name: outcome for outcome in made.extract()}
         assert [outcome.extracted for outcome in outcomes.values()] == [62] * 2
-        stored = {
-            f"{collection.identity.folder} {id}": (
-                entry,
-                entry.failed or collection.sequence(id).tolist(),
-            )
-            for collection in made.store.collections()
-            for id, entry in collection.entries().items()
-        }
-        found.append((stored, {name: outcome.failed for name, outcome in outcomes.items()}))
+        failed = {name: outcome.failed for name, outcome in outcomes.items()}
+        found.append((stored(made.store), failed))
         assert [outcome.extracted for outcome in made.extract()] == [0] * 2
     assert found[0] == found[1]
     assert found[0][1]["few"] == {

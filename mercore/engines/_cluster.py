@@ -15,7 +15,9 @@ import ray
 from mercore.errors import RunError
 from mercore.machine import Machine
 
-_AUTO = "start one with `ray start --head`, or give its --address: HOST:PORT, or local for a new one"
+_AUTO = (
+    "start one with `ray start --head`, or give its --address: HOST:PORT, or local for a new one"
+)
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,16 @@ def connect(address: str) -> None:
         return
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray prints notices of nodes and workers that end among the results, and has no switch for it.
+    ray._private.worker._worker_logs_enabled = False
     try:
         with _signals_kept():
-            ray.init(address, logging_level=logging.ERROR)
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # of several kinds, by what is wrong
         first = str(error).strip().splitlines()[0]
-        raise RunError(f"engine 'ray': no cluster at address {address!r}: {first}; {_AUTO}") from error
+        raise RunError(
+            f"engine 'ray': no cluster at address {address!r}: {first}; {_AUTO}"
+        ) from error
 
 
 def room_for(machine: Machine) -> Room:

@@ -41,7 +41,7 @@ def engine_of(machine: Machine) -> Engine:
         needed("ray", "engine 'ray'", RAY)
         from mercore.engines._ray import Ray
 
-        return Ray(machine)
+        return Ray.connected(machine)
     if not machine.processes:
         return InProcess()
     from mercore.engines._processes import Processes

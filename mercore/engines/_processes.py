@@ -80,7 +80,7 @@ class _Process:
 
 @dataclass(frozen=True)
 class _Here:
-    """This machine, as the place of workers."""
+    """The machine itself, as the place of workers."""
 
     cores: int
     cure: str = "a script that uses `devices` begins its work below `if __name__ == '__main__':`"

@@ -10,7 +10,7 @@ from threading import Event, Thread
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
 
 from mercore.engines._cluster import Room, connect, room_for
 from mercore.engines._crew import Crew, End, Line
@@ -34,9 +34,14 @@ class Ray:
 
     machine: Machine
 
+    @classmethod
+    def connected(cls, machine: Machine) -> Ray:
+        """Return the engine of the cluster that the machine names."""
+        connect(machine.address)
+        return cls(machine)
+
     def extract(self, extraction: Extraction, todo: Sequence[Sample]) -> None:
         """See ``Engine``."""
-        connect(self.machine.address)
         room = room_for(self.machine)
         workers = min(room.workers, len(todo))
         lengths = lengths_of(extraction.node, extraction.upstream, todo)
@@ -79,7 +84,7 @@ class _Cluster:
 
 
 class _Actor:
-    """A worker on a node: one thread works, two others hear what is sent to it and is asked of it."""
+    """A worker on a node: one thread works, beside the two in which Ray calls it."""
 
     def __init__(self, packed: bytes, folder: str, files: Sequence[str]) -> None:
         self._said: SimpleQueue[object] = SimpleQueue()
@@ -122,6 +127,8 @@ class _Remote:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
         self._told = actor.told.remote()
+        self._lost = False
+        """Whether it may have said what was not heard."""
         self._end = End("it ended")
 
     @property
@@ -133,8 +140,15 @@ class _Remote:
         """See ``Line``."""
         try:
             messages = ray.get(self._told)
+        except ActorUnavailableError:  # the actor ended, or its node did: Ray finds out which
+            self._lost = True
+            self._told = self._actor.told.remote()
+            return [], True
         except RayError as error:
             self._end = _end_of(error)
+            return [], False
+        if self._lost:
+            self._end = End("it was out of reach", blameless=True)
             return [], False
         if messages[-1] == _END:
             return messages[:-1], False
@@ -158,8 +172,16 @@ class _Remote:
 
 
 def _end_of(error: RayError) -> End:
-    """Return how a worker ended that was not told to."""
-    raise NotImplementedError(repr(error))
+    """Return how a worker ended that did not say; RunError where it could not even begin."""
+    text = str(error)
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        raise RunError(
+            f"a node of the Ray cluster cannot start a worker: {text.splitlines()[-1]}; install "
+            "mercore and the plugins on every node, in the versions they have here"
+        ) from error
+    if isinstance(error, OutOfMemoryError):
+        return End("out of memory")
+    return End("it crashed or was killed", blameless="its node has died" in text)
 
 
 def _check_node(task: Task, folder: str, files: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ beside its parent or on another machine, is for the line to know.
 
 from __future__ import annotations
 
+import socket
 import traceback
 from collections.abc import Callable
 from itertools import chain
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from mercore.batches import Batch
 from mercore.engines._messages import STOP, Ask, Committed, Ending, Failed, Loaded, Task, Told
-from mercore.errors import DeviceError, MercoreError
+from mercore.errors import DeviceError, MercoreError, RunError
 from mercore.events import Event
 from mercore.extraction import Extraction, Work, load
 from mercore.machine import limited
@@ -45,13 +46,25 @@ def work(
     task cannot be done here.
     """
     try:
-        task = ForkingPickler.loads(packed)
+        task = _unpacked(packed)
         check(task)
         _Worker(line, task, stop).run()
     except DeviceError as error:
         line.send(Ending(str(error.__cause__)))
     except Exception as error:
         line.send(Failed(sendable(error)))
+
+
+def _unpacked(packed: bytes) -> Task:
+    try:
+        task = ForkingPickler.loads(packed)
+    except ImportError as error:
+        raise RunError(
+            f"{socket.gethostname()}: {error}; install mercore and the plugins on every node, in "
+            "the versions they have where mer was started"
+        ) from error
+    assert isinstance(task, Task)
+    return task
 
 
 def sendable(error: Exception) -> Exception:

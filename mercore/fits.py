@@ -28,6 +28,11 @@ class Fit:
     pseudo: IntArray | None = None
     start: Sequence[Weights] | None = None
 
+    @property
+    def count(self) -> int:
+        """How many folds there are."""
+        return int(self.folds.max()) + 1
+
     def on(self, data: Dataset, device: str) -> Trained:
         """Return the branch trained on the samples."""
         return branches.train(

@@ -2,48 +2,182 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-
-pytest.importorskip("ray")
 import ray
+from places import KEYS, Prefix, Server
 from ray.cluster_utils import Cluster
+from run_mer import mer, mer_json
 from text_projects import project, stored, words
 
+from mercore.engines import Handout
+from mercore.engines._cluster import Room, room_for
+from mercore.engines._messages import Task
+from mercore.engines._ray import check_node
+from mercore.errors import RunError
 from mercore.machine import Machine
+from mercore.manifest import Sample
+from mercore.project import Project
+from mercore.store import Store
+from mercore.watch import Silent
 
 TOYS = Path(__file__).parent / "toys"
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head and one more node, a core each."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PYTHONPATH", str(TOYS))  # where the plugin is that the nodes must have
-    head = {**NODE, "no_monitor": True, "include_log_monitor": False}
-    found = Cluster(initialize_head=True, head_node_args=head)
-    found.add_node(**NODE)
-    yield found
+def cluster(server: Server) -> Iterator[Cluster]:
+    """A head and one more node, a core each, which have the plugin and can reach the S3 server."""
+    with pytest.MonkeyPatch.context() as patch:
+        given = {**KEYS, "AWS_ENDPOINT_URL": server.url, "PYTHONPATH": str(TOYS)}
+        for name, value in given.items():
+            patch.setenv(name, value)
+        head = {**NODE, "no_monitor": True, "include_log_monitor": False}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        made.add_node(**NODE)
+    yield made
     ray.shutdown()
-    found.shutdown()
-    patch.undo()
+    made.shutdown()
 
 
 @pytest.fixture
 def machine(cluster: Cluster) -> Machine:
-    return Machine(batch=0.01, engine="ray", address=cluster.address)
+    return Machine(batch=0.01, engine="ray", address=cluster.address, retries=1)
 
 
-def test_a_node_that_dies_costs_nothing(tmp_path: Path, cluster: Cluster, machine: Machine) -> None:
-    features = "few: {uses: letters, inputs: {text: signed}, frames: true}"
-    texts = words(60) | {"bad": "refuse this", "sick": "nan"}
+class Killer(Silent):
+    """Kills a node of the cluster once two dozen samples of a feature are done."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.done = 0
+
+    def advance(self, name: str, done: int, failed: int) -> None:
+        self.done += done if name == self.name else 0
+        if self.done >= 24 and self.cluster.worker_nodes:
+            (node,) = self.cluster.worker_nodes
+            self.cluster.remove_node(node, allow_graceful=False)
+
+
+# First, while there are two nodes: the second does not come back.
+
+
+def test_a_node_that_dies_costs_nothing_and_the_values_are_those_of_one_process(
+    tmp_path: Path, s3: Prefix, cluster: Cluster, machine: Machine
+) -> None:
+    features = "few: {uses: letters, inputs: {text: text}, frames: true}"
+    texts = words(150) | {"bad": "refuse this", "sick": "nan"}
+    one = project(tmp_path / "one", features, texts, Machine("cpu"))
+    watch = Killer(cluster, "few")
+    two = replace(
+        project(tmp_path / "two", features, texts, machine), store=Store(s3.path), watch=watch
+    )
+    failed = [made.extract()[0].failed for made in (one, two)]
+    assert not cluster.worker_nodes
+    assert watch.done == 152
+    assert failed[0] == failed[1]
+    assert stored(one.store) == stored(two.store)
+    assert two.extract()[0].extracted == 0
+
+
+def deadly(folder: Path, texts: dict[str, str], machine: Machine, options: str = "") -> Project:
+    features = f"deadly: {{uses: deadly, inputs: {{text: text}}, with: {{{options}}}}}"
+    return project(folder, features, texts, machine)
+
+
+def test_a_sample_that_kills_its_workers_is_found_and_given_up(
+    tmp_path: Path, machine: Machine
+) -> None:
+    texts = {"long": "a" * 30, "more": "b" * 20, "bad": "die"}
+    made = deadly(tmp_path, texts, machine)
+    (outcome,) = made.extract()
+    assert outcome.failed == {"bad": "ended the worker process (it crashed or was killed) once"}
+    assert sorted(made.features["deadly"].present().ids) == ["long", "more"]
+
+
+def test_a_scheduler_that_ends_the_run_has_the_batches_in_flight_committed(
+    tmp_path: Path, machine: Machine
+) -> None:
+    made = deadly(tmp_path, words(200), machine, "seconds: 0.1")
+    program = f"import sys; sys.path.insert(0, {str(TOYS)!r}); from mercore.cli import main; main()"
+    options = ["--engine=ray", f"--address={machine.address}", "--batch=0.01", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "extract", *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    fingerprint = made.pipeline.features["deadly"].fingerprint
+    collection = made.store.create("features", "deadly", fingerprint, {})
+    end = time.monotonic() + 60
+    while len(collection.entries()) < 5 and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, errors = process.communicate(timeout=30)
+    assert process.returncode == 143, errors
+    assert said == ""
+    assert errors.endswith("Interrupted: what is done is kept; run it again to go on\n")
+    assert 5 <= len(collection.entries()) < 200
+    collection.verify()
+
+
+# Training
+
+TRAINED = """\
+classes: [few, many]
+features: {letters: {uses: letters, inputs: {text: text}, with: {letters: 4}}}
+branches:
+  one: {features: letters, uses: attention, with: {hidden: 4, epochs: 3}}
+  two: {features: letters, uses: linear}
+folds: 3
+"""
+
+
+def test_branches_and_draws_are_those_of_one_process(tmp_path: Path, machine: Machine) -> None:
+    (tmp_path / "registry.yaml").write_text(TRAINED)
+    rows = ["id,split,label,text"]
+    for number in range(30):
+        text = "a" * (1 + number % 2) + "bcd" * (number % 5)
+        rows.append(f"s{number},train,{('few', 'many')[number % 2]},{text}")
+    (tmp_path / "manifest.csv").write_text("\n".join([*rows, ""]))
     found = []
-    for name, where in (("one", Machine(device="cpu")), ("two", machine)):
-        made = project(tmp_path / name, features, texts, where, "signed: {uses: sign}")
-        outcomes = made.extract()
-        found.append((stored(made.store), {one.node.name: one.failed for one in outcomes}))
+    for name, where in (("one", Machine("cpu")), ("two", machine)):
+        files = (tmp_path / "registry.yaml", tmp_path / "manifest.csv", tmp_path / "mer.zarr")
+        made = Project.open(*files, out=tmp_path / name, create=True, machine=Machine("cpu"))
+        made.extract()
+        assert replace(made, machine=where).search(3).train() == ["one", "two"]
+        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        found.append(
+            {
+                path.relative_to(tmp_path / name): path.read_bytes()
+                for path in files
+                if path.name != "branch.json"  # it has the seconds
+            }
+        )
+    assert len(found[0]) == 17
     assert found[0] == found[1]
+
+
+# What is wrong is said
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    project(tmp_path, "few: {uses: letters, inputs: {text: text}}", words(3))
+    monkeypatch.chdir(tmp_path)
+    for command in ("extract", "train"):
+        result = mer(command, "--engine", "ray")
+        assert result.exit_code == 1
+        assert 'run `pip install "mercore[ray]"`' in result.output

@@ -56,6 +56,11 @@ def connect(address: str) -> None:
         ) from error
 
 
+def said(error: Exception) -> str:
+    """Return what is of use in the message of one of Ray's errors: below a traceback, the end."""
+    return str(error).strip().splitlines()[-1].strip()
+
+
 def room_for(machine: Machine) -> Room:
     """Return the room for the workers of an extraction.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -12,12 +13,12 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
 
-from mercore.engines._cluster import Room, connect, room_for
+from mercore.engines._cluster import Room, connect, room_for, said
 from mercore.engines._crew import Crew, End, Line
 from mercore.engines._handout import Handout
 from mercore.engines._lengths import lengths_of
 from mercore.engines._messages import Task
-from mercore.engines._worker import work
+from mercore.engines._worker import INSTALL, work
 from mercore.errors import RunError
 from mercore.extraction import Extraction
 from mercore.fingerprints import describe, fingerprint
@@ -79,7 +80,8 @@ class _Cluster:
 
     def wait(self, handles: list[Any], seconds: float) -> Iterable[Any]:
         """See ``Place``."""
-        ready, _ = ray.wait(handles, num_returns=1, timeout=seconds)
+        ray.wait(handles, num_returns=1, timeout=seconds)
+        ready, _ = ray.wait(handles, num_returns=len(handles), timeout=0)
         return ready
 
 
@@ -116,7 +118,7 @@ class _Actor:
 
     def _work(self, packed: bytes, folder: str, files: Sequence[str]) -> None:
         try:
-            work(self, packed, Event(), lambda task: _check_node(task, folder, files))
+            work(self, packed, Event(), lambda task: check_node(task, folder, files))
         finally:
             self.send(_END)
 
@@ -173,20 +175,16 @@ class _Remote:
 
 def _end_of(error: RayError) -> End:
     """Return how a worker ended that did not say; RunError where it could not even begin."""
-    text = str(error)
     if isinstance(error, RayActorError) and error.actor_init_failed:
-        raise RunError(
-            f"a node of the Ray cluster cannot start a worker: {text.splitlines()[-1]}; install "
-            "mercore and the plugins on every node, in the versions they have here"
-        ) from error
+        raise RunError(f"a node of the Ray cluster cannot start a worker: {said(error)}; {INSTALL}")
     if isinstance(error, OutOfMemoryError):
         return End("out of memory")
-    return End("it crashed or was killed", blameless="its node has died" in text)
+    return End("it crashed or was killed", blameless="its node has died" in str(error))
 
 
-def _check_node(task: Task, folder: str, files: Sequence[str]) -> None:
+def check_node(task: Task, folder: str, files: Sequence[str]) -> None:
     """Raise RunError on a node that does not have what the machine has where `mer` was started."""
-    node, who = task.node, f"node {ray.util.get_node_ip_address()}"
+    node, who = task.node, socket.gethostname()
     gone = next((path for path in (folder, *files) if not os.path.exists(path)), None)
     if gone is not None:
         raise RunError(
@@ -204,5 +202,5 @@ def _check_node(task: Task, folder: str, files: Sequence[str]) -> None:
     if fingerprint(describe(node.component)) != fingerprint(expected):
         raise RunError(
             f"{who}: {node.name}: {node.component.name!r} has another version, or other weights, "
-            "than where mer was started; install the same on all nodes"
+            f"than where mer was started; {INSTALL}"
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from mercore.dataset import Dataset
-from mercore.engines._cluster import connect, room_for_fits
-from mercore.engines._worker import sendable
+from mercore.engines._cluster import connect, room_for_fits, said
+from mercore.engines._worker import INSTALL, sendable
 from mercore.errors import RunError
 from mercore.fits import Fit, Jobs, R, Step, alone
 from mercore.machine import Machine, cores_outside
@@ -21,33 +22,37 @@ class Tasks:
     """Does the fits side by side on the nodes of a cluster."""
 
     machine: Machine
+    sent: dict[int, tuple[Dataset, Any]] = field(default_factory=dict)
+    """What the cluster has, by ``id``, and what stands for it there."""
 
     def each(self, step: Step[R], jobs: Jobs) -> Iterator[tuple[Fit, R]]:
         """See ``Fits``."""
         connect(self.machine.address)
-        cores = cores_outside()
-        # As many folds side by side as there would be here: it decides the rounding.
-        room = room_for_fits(self.machine, cores)
-        task = ray.remote(_done).options(**room.options)
-        sent: dict[int, tuple[Dataset, ray.ObjectRef]] = {}
-        fits = []
-        for fit, data in jobs:
-            if id(data) not in sent:
-                sent[id(data)] = (data, ray.put(data))
-            fits.append((fit, task.remote(step, fit, sent[id(data)][1], room.device, cores)))
+        started = [(fit, self._start(step, fit, data)) for fit, data in jobs]
         try:
-            for fit, result in fits:
+            for fit, result in started:
                 yield fit, _result(fit, result)
         finally:
-            for _, result in fits:
+            for _, result in started:
                 ray.cancel(result, force=True)
 
+    def _start(self, step: Step[R], fit: Fit, data: Dataset) -> Any:
+        cores = cores_outside()  # as here, for how many folds are trained as one decides rounding
+        room = room_for_fits(self.machine, min(cores, fit.count))
+        task = ray.remote(_done).options(**room.options)
+        return task.remote(step, fit, self._sent(data), room.device, cores)
 
-def _result(fit: Fit, result: ray.ObjectRef) -> R:
+    def _sent(self, data: Dataset) -> Any:
+        if id(data) not in self.sent:
+            self.sent[id(data)] = (data, ray.put(data))
+        return self.sent[id(data)][1]
+
+
+def _result(fit: Fit, result: Any) -> Any:
     try:
         found = ray.get(result)
     except RayError as error:
-        raise RunError(f"branch {fit.branch.name!r}: {error}") from error
+        raise RunError(f"branch {fit.branch.name!r}: {said(error)}; {INSTALL}") from error
     if isinstance(found, Exception):
         raise found
     return found

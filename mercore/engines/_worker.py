@@ -24,6 +24,9 @@ from mercore.manifest import Sample
 from mercore.watch import Silent
 
 
+INSTALL = "install the same mercore, plugins and weights on every node"
+
+
 class Upward(Protocol):
     """The worker's end of its line, such as a ``multiprocessing`` connection."""
 
@@ -59,10 +62,7 @@ def _unpacked(packed: bytes) -> Task:
     try:
         task = ForkingPickler.loads(packed)
     except ImportError as error:
-        raise RunError(
-            f"{socket.gethostname()}: {error}; install mercore and the plugins on every node, in "
-            "the versions they have where mer was started"
-        ) from error
+        raise RunError(f"{socket.gethostname()}: {error}; {INSTALL}") from error
     assert isinstance(task, Task)
     return task
 

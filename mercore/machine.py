@@ -63,6 +63,8 @@ class Machine:
             raise RunError(f"devices {self.devices!r}: is for engine 'local'; {cure}")
         if self.engine == "ray" and self.device not in ("auto", "cpu", "cuda"):
             raise RunError(f"device {self.device!r}: on a Ray cluster expected auto, cpu or cuda")
+        if not re.fullmatch(r"auto|local|[\w.-]+:\d+", self.address):
+            raise RunError(f"address {self.address!r}: expected auto, local or HOST:PORT")
         if self.workers < 0:
             raise RunError(f"workers {self.workers!r}: expected 0 or more")
 

@@ -264,6 +264,17 @@ def test_a_suspect_is_alone_with_its_worker_and_given_up_in_the_end() -> None:
     assert handout.next(5) == []
 
 
+def test_what_a_machine_takes_with_it_is_handed_out_next_and_nobody_is_suspected() -> None:
+    handout = Handout(samples(40), [1.0] * 40, 2, retries=1)
+    first = handout.next(0)
+    assert first
+    handout.done(0, [first[0].id])
+    handout.returned(0)
+    assert list(handout.next(1) or [])[: len(first) - 1] == list(first[1:])
+    assert handout.next(1)  # more beside it, as for nobody who may end a worker
+    assert not handout.over
+
+
 def test_a_worker_without_samples_waits_for_those_that_others_may_lose() -> None:
     handout = Handout(samples(1), [1.0], 2, 2)
     assert handout.next(0) == samples(1)

@@ -12,24 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
 from places import KEYS, Prefix, Server
 from ray.cluster_utils import Cluster
-from run_mer import mer, mer_json
+from run_mer import mer
 from text_projects import project, stored, words
 
-from mercore.engines import Handout
-from mercore.engines._cluster import Room, room_for
+from mercore.engines._cluster import share
 from mercore.engines._messages import Task
 from mercore.engines._ray import check_node
 from mercore.errors import RunError
+from mercore.fits import fits_of
 from mercore.machine import Machine
-from mercore.manifest import Sample
 from mercore.project import Project
 from mercore.store import Store
+from mercore.target import header
 from mercore.watch import Silent
+from mercore_toys import Letters
 
 TOYS = Path(__file__).parent / "toys"
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
@@ -119,8 +119,9 @@ def test_a_scheduler_that_ends_the_run_has_the_batches_in_flight_committed(
         stderr=subprocess.PIPE,
         text=True,
     )
-    fingerprint = made.pipeline.features["deadly"].fingerprint
-    collection = made.store.create("features", "deadly", fingerprint, {})
+    node = made.pipeline.features["deadly"]
+    about = header(node, made.pipeline)
+    collection = made.store.create("features", "deadly", node.fingerprint, about)
     end = time.monotonic() + 60
     while len(collection.entries()) < 5 and time.monotonic() < end:
         time.sleep(0.1)
@@ -177,7 +178,50 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "ray", None)
     project(tmp_path, "few: {uses: letters, inputs: {text: text}}", words(3))
     monkeypatch.chdir(tmp_path)
-    for command in ("extract", "train"):
-        result = mer(command, "--engine", "ray")
-        assert result.exit_code == 1
-        assert 'run `pip install "mercore[ray]"`' in result.output
+    result = mer("extract", "--engine", "ray")
+    assert result.exit_code == 1
+    assert 'run `pip install "mercore[ray]"`' in result.output
+    with pytest.raises(RunError, match=r"mercore\[ray\]"):
+        fits_of(Machine(engine="ray"))
+
+
+def test_a_node_that_is_not_like_this_machine_is_refused(tmp_path: Path) -> None:
+    made = project(tmp_path, "few: {uses: letters, inputs: {text: text}}", words(3))
+    node = made.pipeline.features["few"]
+    task = Task(node, made.pipeline, made.store, made.machine, 1)
+    here = os.getcwd()
+    with pytest.raises(RunError, match=r"there is no '/nowhere', as there is where mer was"):
+        check_node(task, here, ["/nowhere"])
+    with pytest.raises(RunError, match=r"mer\.zarr: is not the store that it is where mer was"):
+        check_node(task, here, [])
+    made.store.create("features", "few", node.fingerprint, header(node, made.pipeline))
+    check_node(task, here, [])
+    other = replace(node, component=Letters(letters=3))
+    with pytest.raises(RunError, match="'letters' has another version, or other weights"):
+        check_node(replace(task, node=other), here, [])
+
+
+def test_workers_share_the_cores_of_nodes_of_any_size() -> None:
+    assert share([cpus(16), cpus(16)], 2, "cpu") == 16
+    assert share([cpus(16), cpus(16)], 8, "cpu") == 4
+    assert share([cpus(16), cpus(2)], 2, "cpu") == 8
+    assert share([cpus(2)], 5, "cpu") == 1  # three wait until there is room
+    assert share([cpus(64) | {"GPU": 8.0}, cpus(8)], 8, "cuda") == 8
+
+
+def cpus(count: float) -> dict[str, float]:
+    return {"CPU": count}
+
+
+def test_options_that_do_not_go_together_are_refused() -> None:
+    for options, said in (
+        ({"engine": "slurm"}, "engine 'slurm': expected local or ray"),
+        ({"workers": 2}, "workers 2: is for engine 'ray' alone"),
+        ({"address": "local"}, "address 'local': is for engine 'ray' alone"),
+        ({"engine": "ray", "devices": "cpu:2"}, "devices 'cpu:2': is for engine 'local'"),
+        ({"engine": "ray", "device": "cuda:1"}, "'cuda:1': on a Ray cluster expected auto, cpu or"),
+        ({"engine": "ray", "workers": -1}, "workers -1: expected 0 or more"),
+        ({"engine": "ray", "address": "ray://head:10001"}, "expected auto, local or HOST:PORT"),
+    ):
+        with pytest.raises(RunError, match=said):
+            Machine(**options)  # type: ignore[arg-type]

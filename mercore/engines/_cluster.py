@@ -71,7 +71,7 @@ def room_for(machine: Machine) -> Room:
     counts = [int(node.get("GPU" if device == "cuda" else "CPU", 0)) for node in nodes]
     usual = sum(counts) if device == "cuda" else len([count for count in counts if count])
     workers = machine.workers or usual or 1
-    return Room(device, workers, _share(nodes, workers, device))
+    return Room(device, workers, share(nodes, workers, device))
 
 
 def room_for_fits(machine: Machine, cores: int) -> Room:
@@ -93,7 +93,7 @@ def _nodes() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _share(nodes: Sequence[Mapping[str, float]], workers: int, device: str) -> int:
+def share(nodes: Sequence[Mapping[str, float]], workers: int, device: str) -> int:
     """Return how many cores each worker may have so that all find room, and one at least."""
 
     def places(node: Mapping[str, float], cores: int) -> int:

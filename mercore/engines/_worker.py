@@ -23,7 +23,6 @@ from mercore.machine import limited
 from mercore.manifest import Sample
 from mercore.watch import Silent
 
-
 INSTALL = "install the same mercore, plugins and weights on every node"
 
 

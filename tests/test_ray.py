@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from run_mer import mer
 from text_projects import project, stored, words
 
-from mercore.engines._cluster import share
+from mercore.engines._cluster import connect, share
 from mercore.engines._messages import Task
 from mercore.engines._ray import check_node
 from mercore.errors import RunError
@@ -183,6 +183,12 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert 'run `pip install "mercore[ray]"`' in result.output
     with pytest.raises(RunError, match=r"mercore\[ray\]"):
         fits_of(Machine(engine="ray"))
+
+
+def test_a_cluster_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(RunError, match=r"no Ray cluster at address '127\.0\.0\.1:1': .*refused"):
+        connect("127.0.0.1:1")
 
 
 def test_a_node_that_is_not_like_this_machine_is_refused(tmp_path: Path) -> None:

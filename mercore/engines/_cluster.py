@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,8 @@ import ray
 from mercore.errors import RunError
 from mercore.machine import Machine
 
-_AUTO = (
-    "start one with `ray start --head`, or give its --address: HOST:PORT, or local for a new one"
-)
+_CURE = "start one (`ray start --head`), or give --address: HOST:PORT, or local for a new one"
+_SECONDS = 5.0  # until an address is given up; Ray itself tries for minutes
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,15 @@ def connect(address: str) -> None:
     # Ray prints notices of nodes and workers that end among the results, and has no switch for it.
     ray._private.worker._worker_logs_enabled = False
     try:
+        host, _, port = address.partition(":")
+        if port:
+            socket.create_connection((host, int(port)), _SECONDS).close()
         with _signals_kept():
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # of several kinds, by what is wrong
-        first = str(error).strip().splitlines()[0]
-        raise RunError(
-            f"engine 'ray': no cluster at address {address!r}: {first}; {_AUTO}"
-        ) from error
+        first = str(error).strip().partition(". ")[0]
+        cure = "/tmp/ray/session_latest/logs says more" if address == "local" else _CURE
+        raise RunError(f"no Ray cluster at address {address!r}: {first}; {cure}") from error
 
 
 def said(error: Exception) -> str:
@@ -90,7 +92,8 @@ def device_of(machine: Machine) -> str:
 
 def _nodes() -> list[Mapping[str, float]]:
     """Return the resources of each node."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"]]
 
 
 def share(nodes: Sequence[Mapping[str, float]], workers: int, device: str) -> int:

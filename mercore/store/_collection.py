@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from pydantic import JsonValue
 
 from mercore.components import IntArray
-from mercore.errors import StoreError
+from mercore.errors import DamagedError, StoreError
 from mercore.media import FloatArray
 from mercore.store._compact import check, clean, publish_base
 from mercore.store._documents import decoded, encoded
@@ -221,8 +221,7 @@ class Collection:
                 newer = self._refresh()
                 if _folders(newer) == _folders(view):
                     found = f"{error.filename}: missing, though it was committed"
-                    cure = "delete its folder to extract its samples again"
-                    raise StoreError(f"{found}; {cure}") from error
+                    raise DamagedError(f"{found}; run `mer repair`") from error
                 view = newer
         raise StoreError(f"{self._where}: compacted again and again while it was read; try again")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from mercore.errors import StoreError, did_you_mean
+from mercore.errors import DamagedError, StoreError, did_you_mean
 from mercore.store._collection import Collection, Identity
 from mercore.store._compact import empty
 from mercore.store._disk import LocalFiles
@@ -17,8 +18,11 @@ from mercore.store._documents import Document, decoded, encoded, noted
 from mercore.store._documents import group as group_document
 from mercore.store._feature import Feature
 from mercore.store._files import Files
+from mercore.store._repair import Damage, check_groups, damage_of, examine, repaired
 from mercore.store._s3 import S3Files
+from mercore.watch import Silent, Watch
 
+GROUPS = ("features", "frames", "streams")
 FORMAT = 1
 """Raise it when older versions cannot read the layout any more."""
 
@@ -47,6 +51,20 @@ class Store:
         """Return the store at a place, None where nothing is yet; see `__init__`."""
         files = _files_at(path if "://" in str(path) else Path(path), endpoint)
         return cls(path, create=False, files=files) if files.list("") else None
+
+    @classmethod
+    def mend(cls, path: str | Path, *, endpoint: str | None = None) -> bool:
+        """Return whether the store's own zarr.json was damaged, and is written anew."""
+        files = _files_at(path if "://" in str(path) else Path(path), endpoint)
+        names = set(files.list("")) - {"zarr.json"}
+        if not names or not names <= set(GROUPS):
+            return False  # no store, or an empty one
+        try:
+            decoded(files.get("zarr.json"), "")
+            return False
+        except (DamagedError, FileNotFoundError):
+            files.delete("zarr.json")
+        return files.put_new("zarr.json", [group_document({"kind": "store", "format": FORMAT})])
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -90,7 +108,7 @@ class Store:
             created, header = datetime.fromisoformat(found["created"]), dict(found["header"])
         except (KeyError, TypeError, ValueError) as error:
             where = f"{self._files.named(key)}: damaged: no header, or no time"
-            raise StoreError(f"{where}; delete its folder to extract its samples again") from error
+            raise DamagedError(f"{where}; run `mer repair`") from error
         identity = Identity(group, name, fingerprint, header, created)
         return Collection(self._files.within(folder), identity)
 
@@ -124,6 +142,30 @@ class Store:
                 if fingerprint and (each := self.collection(at, name, fingerprint)):
                     found.append(each)
         return found
+
+    def folders(self) -> list[str]:
+        """Return all collections as ``group/name@fingerprint``, also those with a damaged header."""
+        groups = [group for group in self._files.list("") if group in GROUPS]
+        below = [f"{group}/{child}" for group in groups for child in self._files.list(group)]
+        return [each for each in below if "@" in each and "zarr.json" in self._files.list(each)]
+
+    def repair(
+        self, folders: Sequence[str], *, dry_run: bool = False, watch: Watch | None = None
+    ) -> list[Damage]:
+        """Return what is damaged in collections, ``group/name@fingerprint``, and drop just that.
+
+        Every byte is read. A header that was damaged is deleted: `create` makes it anew around the
+        samples. With `dry_run` nothing is changed.
+        """
+        watch = watch or Silent()
+        groups = sorted({folder.partition("/")[0] for folder in folders})
+        damage = check_groups(self._files, groups, dry_run=dry_run)
+        for folder in folders:
+            files, bar = self._files.within(folder), f"check {folder}"
+            start, advance = partial(watch.start, bar), partial(watch.advance, bar, failed=0)
+            found = (examine if dry_run else repaired)(files, start, advance)
+            damage += damage_of(files, found, folder)
+        return damage
 
     def remove(self, collection: Collection) -> None:
         """Delete a collection; nobody may be writing to it."""
@@ -179,7 +221,8 @@ def _open(files: Files, create: bool) -> None:
         data = files.get("zarr.json")
     version = _attributes(decoded(data, files.named("zarr.json")), where, "store").get("format")
     if not isinstance(version, int):
-        raise StoreError(f"{where}: damaged zarr.json: found format {version!r}, expected {FORMAT}")
+        found = f"found format {version!r}, expected {FORMAT}"
+        raise DamagedError(f"{where}: damaged zarr.json: {found}")
     if version > FORMAT:
         found = f"found format {version!r}, this version reads {FORMAT}"
         raise StoreError(f"{where}: written by a newer mercore: {found}; upgrade mercore")

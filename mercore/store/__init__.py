@@ -18,4 +18,6 @@ from mercore.store._repair import Damage
 from mercore.store._segments import writer_of
 from mercore.store._store import Store
 
-__all__ = ["Collection", "Damage", "Entries", "Entry", "Feature", "Row", "RowType", "Store", "writer_of"]
+__all__ = [
+    "Collection", "Damage", "Entries", "Entry", "Feature", "Row", "RowType", "Store", "writer_of",
+]  # fmt: skip

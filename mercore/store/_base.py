@@ -24,7 +24,7 @@ from mercore.store._documents import (
     decoded,
     group,
     noted,
-    pointer_document,
+    plain,
 )
 from mercore.store._files import Bytes, Files, crc32c
 from mercore.store._parts import Part, RowType, check_part, row_type
@@ -111,8 +111,8 @@ def read_pointer(files: Files, generation: int) -> Pointer:
 
 def write_pointer(files: Files, pointer: Pointer) -> bool:
     """Return whether the pointer is now the one of its generation: False if another was first."""
-    document = pointer_document(pointer.base, sorted(pointer.consumed))
-    return files.put_new(f"gen/{pointer.generation}.json", [document])
+    document = {"base": pointer.base, "consumed": sorted(pointer.consumed)}
+    return files.put_new(f"gen/{pointer.generation}.json", [plain(document)])
 
 
 def write_base(files: Files, name: str, part: Part, grid: Grid) -> None:

@@ -15,7 +15,7 @@ from mercore.components import IntArray
 from mercore.errors import DamagedError, StoreError
 from mercore.media import FloatArray
 from mercore.store._compact import check, clean, publish_base
-from mercore.store._documents import decoded, encoded
+from mercore.store._documents import SEAL, decoded, encoded, plain
 from mercore.store._files import Files
 from mercore.store._parts import Array, Entries, Part, Row, RowType
 from mercore.store._segments import CommitKeys, SegmentWriter
@@ -172,12 +172,13 @@ class Collection:
 
     def note(self, entry: Mapping[str, JsonValue]) -> None:
         """Keep a small JSON object, such as the timing of a run."""
-        self._files.put({f"notes/{self._keys.next()}.json": [encoded(entry)]})
+        self._files.put({f"notes/{self._keys.next()}.json": [plain(entry)]})
 
     def notes(self) -> list[dict[str, Any]]:
         """Return all that was noted, in order of time."""
         keys = [f"notes/{name}" for name in self._files.list("notes")]
-        return [decoded(self._files.get(key), self._files.named(key)) for key in keys]
+        found = [decoded(self._files.get(key), self._files.named(key)) for key in keys]
+        return [{key: value for key, value in note.items() if key != SEAL} for note in found]
 
     def mark(self) -> None:
         """Make this the one that ``store[name]`` means, of all fingerprints of that name."""

@@ -159,9 +159,7 @@ def _write(files: Files, view: View, name: str, grid: Grid | None) -> None:
     write_base(files, name, _joined(view, ids, f"base/{name}/data", grid, checksums), grid)
 
 
-def _write_shard(
-    files: Files, key: str, view: View, pieces: Pieces, grid: Grid
-) -> tuple[int, int]:
+def _write_shard(files: Files, key: str, view: View, pieces: Pieces, grid: Grid) -> tuple[int, int]:
     """Return the crc32c of the rows of one shard, and of the whole file, once it is written."""
     assert view.rows is not None  # there are rows
     rows = int(pieces.count.sum())

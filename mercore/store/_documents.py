@@ -35,7 +35,7 @@ def encoded(document: Mapping[str, object]) -> bytes:
         raise StoreError(f"not storable as JSON: {error}") from error
 
 
-def sealed(document: Document) -> bytes:
+def _sealed(document: Document) -> bytes:
     """Return a document as JSON, with its CRC-32C in the `SEAL`, which it has blank."""
     data = encoded(document)
     seal = _SEALED.search(data, 0, _HEAD)
@@ -95,12 +95,12 @@ def array(
 
 def _with_attributes(document: Document, attributes: Mapping[str, object] | None) -> bytes:
     document["attributes"] = {"mercore": {SEAL: _BLANK, **(attributes or {})}}
-    return sealed(document)
+    return _sealed(document)
 
 
-def pointer_document(base: str | None, consumed: Sequence[str]) -> bytes:
-    """Return what gen/<n>.json holds."""
-    return sealed({SEAL: _BLANK, "base": base, "consumed": consumed})
+def plain(content: Mapping[str, object]) -> bytes:
+    """Return a document that is not Zarr's."""
+    return _sealed({SEAL: _BLANK, **content})
 
 
 def chunk_name(index: int, dimensions: int) -> str:

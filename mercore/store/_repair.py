@@ -7,7 +7,7 @@ and other compactions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from mercore.store._base import newest_generation, read_pointer
 from mercore.store._compact import clean, publish
 from mercore.store._documents import group
 from mercore.store._files import Files
-from mercore.store._survey import GROUPS, Survey, Tell, documents, survey
+from mercore.store._survey import GROUPS, HEADER, Survey, Tell, documents, survey
 from mercore.store._view import ATTEMPTS
 
 
@@ -46,8 +46,7 @@ def examine(files: Files, start: Tell, advance: Tell) -> Survey:
 def repaired(files: Files, start: Tell, advance: Tell) -> Survey:
     """Return what was found, once what is damaged is dropped.
 
-    Only what is right is left then, but for a header that was damaged: it is deleted, and whoever
-    knows it makes the collection anew around what is in it.
+    Only what is right is left then, but for a header, which is not known here.
     """
     for _ in range(ATTEMPTS):
         found = examine(files, start, advance)
@@ -56,10 +55,12 @@ def repaired(files: Files, start: Tell, advance: Tell) -> Survey:
     else:
         raise StoreError(f"{files.named('')}: compacted again and again; try again")
     for each in found.beside:
-        files.delete(each.key)
+        if each.key != HEADER:
+            files.delete(each.key)
         if each.key in GROUPS:
             files.put_new(each.key, [group()])
-    clean(files, read_pointer(files, newest_generation(files)))
+    if found.inside:
+        clean(files, read_pointer(files, newest_generation(files)))
     return found
 
 
@@ -78,10 +79,10 @@ def damage_of(files: Files, found: Survey, collection: str) -> list[Damage]:
     ]
 
 
-def check_groups(files: Files, groups: Iterable[str], *, dry_run: bool) -> list[Damage]:
-    """Return which documents of groups of collections are damaged; they are written anew."""
-    found = list(documents(files, [f"{name}/zarr.json" for name in groups]))
+def check_documents(files: Files, known: Mapping[str, bytes], *, dry_run: bool) -> list[Damage]:
+    """Return which documents, of which it is known what they hold, are damaged; write them anew."""
+    found = list(documents(files, list(known)))
     for each in [] if dry_run else found:
         files.delete(each.key)
-        files.put_new(each.key, [group()])
+        files.put_new(each.key, [known[each.key]])
     return [Damage("", files.named(each.key), each.found, ()) for each in found]

@@ -38,6 +38,8 @@ class Finding:
     found: str
     commits: Mapping[str, str] | None = field(default_factory=dict)
     """The damaged samples in it, and the commit of each; None where it cannot be told which."""
+    commit: str = ""
+    """The commit it is the document of: its samples are known for guesses only."""
 
     def lost(self, latest: Mapping[str, str]) -> list[str] | None:
         """Return the samples in it of which no newer commit is among the latest."""
@@ -62,10 +64,18 @@ class Survey:
     where: str
     """What messages call the collection."""
 
+    @property
+    def headless(self) -> bool:
+        """Whether the header is damaged."""
+        return any(each.key == HEADER for each in self.beside)
+
     @cached_property
     def view(self) -> View:
         """The samples that are not damaged."""
         gone = {id for each in self.inside for id in each.lost(self.latest) or ()}
+        # An older failure may have been made good in a commit that cannot be read: try it again.
+        unread = max((each.commit for each in self.inside), default="")
+        gone |= {id for id in self._whole.failed if self.latest[id] < unread}
         where = {id: at for id, at in self._whole.where.items() if id not in gone}
         return replace(self._whole, where=where)
 
@@ -170,7 +180,7 @@ def _segment(files: Files, key: str) -> tuple[Part | None, list[Finding]] | None
     if part := indexed_parts(files, [key]).get(key):
         return part, [Finding(at, found)]
     ids = _ids_of_segment(files, at)
-    return None, [Finding(at, found, None if ids is None else dict.fromkeys(ids, key))]
+    return None, [Finding(at, found, None if ids is None else dict.fromkeys(ids, key), key)]
 
 
 def _ids_of_segment(files: Files, at: str) -> Sequence[str] | None:

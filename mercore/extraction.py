@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Function = Callable[..., Sequence[object]]
 """What a component loads: a batch in, one output a sample out."""
 
+_PIECE = 1024  # samples between two looks at what other runs have done, at most
+_RAREST = 100  # times as long as a look at what others did takes, until the next, at most
 _STREAK = 20  # samples in a row that fail for no reason of their own: the machine is at fault
 
 
@@ -102,7 +105,11 @@ class Extraction:
         }
         self.seconds = Seconds()
         self.streak = 0
+        self.others = 0
+        """How many other runs were at the same work before, about."""
         self._began = 0.0
+        self._look = 0.0
+        self._rare = 1
 
     def run(self, engine: Engine) -> Outcome:
         """Bring the node's collections up to date; return what that came to."""
@@ -115,9 +122,10 @@ class Extraction:
         self.target.mark(self.work.store)
         failed, absent = self.target.failed(samples), self.target.absent(samples)
         if not self.work.stop.is_set():
-            self._tell_finished(len(todo), len(failed))
+            self._tell_finished(self.seconds.samples, len(failed))
         slowest = self.seconds.slowest(self.work.machine.threads)
-        return Outcome(self.node, len(samples), len(todo), failed, absent, self.seconds, slowest)
+        new = self.seconds.samples
+        return Outcome(self.node, len(samples), new, failed, absent, self.seconds, slowest)
 
     def _tell_finished(self, extracted: int, failed: int) -> None:
         parts = {**asdict(self.seconds), "samples": len(self.work.samples)}
@@ -128,12 +136,22 @@ class Extraction:
         self._began = time.perf_counter()
         self.work.watch.start(self.node.name, len(todo))
         try:
-            engine.extract(self, todo)
+            with self.target.busy() as self.others:
+                engine.extract(self, self._in_turn(todo))
         finally:
             self.seconds.wall = time.perf_counter() - self._began
             self.target.note(asdict(self.seconds))
         if not self.work.stop.is_set():
             self.target.tidy()
+
+    def _in_turn(self, todo: Sequence[Sample]) -> Sequence[Sample]:
+        """Return the samples in another order than the runs have that were there before.
+
+        The second begins at the end, so that it meets the first once; more are shuffled.
+        """
+        if self.others > 1:
+            return random.sample(todo, len(todo))
+        return todo[::-1] if self.others else todo
 
     def process(
         self,
@@ -144,23 +162,64 @@ class Extraction:
         """Read the samples of each part, encode and commit them in batches of the part.
 
         The next part is asked for while the last samples of the one before are decoded.
-        `committed` is told of each batch once it is in the store. Ends after the batch in flight
-        when ``work.stop`` is set.
+        `committed` is told of each batch once it is in the store, and of samples that another run
+        has committed meanwhile. Ends after the batch in flight when ``work.stop`` is set.
         """
         machine, waited = self.work.machine, self.seconds.wait
         budget = self.node.component.budget * machine.batch
         reader = Reader(self.node, self.upstream, self.work.sources, machine.limits)
         sizes: deque[int] = deque()
-        with reader.ahead(_samples(parts, sizes), machine.threads) as items:
+        samples = self._samples(parts, sizes, committed)
+        with reader.ahead(samples, machine.threads) as items:
             for batch in _batches(items, sizes, budget):
                 self.seconds.wait = waited + reader.waited
-                self._batch(function, batch)
+                left = {sample.id for sample in self._lacking([item.sample for item in batch])}
+                self._batch(function, [item for item in batch if item.sample.id in left])
                 committed(batch)
                 if self.work.stop.is_set():
                     return
 
+    def _samples(
+        self,
+        parts: Iterable[Sequence[Sample]],
+        sizes: deque[int],
+        committed: Callable[[Batch], None],
+    ) -> Iterator[Sample]:
+        """Yield the samples of all parts, in pieces; note the size of each piece as it begins."""
+        for part in parts:
+            for start in range(0, len(part), _PIECE):
+                piece = part[start : start + _PIECE]
+                lacking = self._lacking(piece)
+                if len(lacking) < len(piece):
+                    left = {sample.id for sample in lacking}
+                    committed([Item(sample) for sample in piece if sample.id not in left])
+                if lacking:
+                    sizes.append(len(lacking))
+                    yield from lacking
+
+    def _lacking(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """Return those of the samples that no other run has done, as of the last look.
+
+        The longer a look takes and the longer nothing was found, the rarer they are.
+        """
+        began = time.perf_counter()
+        if began < self._look:
+            return samples
+        work, upstream = self.work, self.upstream.values()
+        left = self.target.todo(samples, upstream, work.sources, work.retry_failed)
+        if len(left) < len(samples):  # what follows may be done too
+            self._rare = 1
+            work.watch.advance(self.node.name, len(samples) - len(left), 0)
+            return left
+        now = time.perf_counter()
+        self._look = now + self._rare * (now - began)
+        self._rare = min(2 * self._rare, _RAREST)
+        return left
+
     def _batch(self, function: Function, batch: Batch) -> None:
         """Encode one batch and commit it; a sample that cannot be used fails alone."""
+        if not batch:
+            return
         began = time.perf_counter()
         readable = [item for item in batch if item.error is None]
         results = iter(apply(function, [item.inputs for item in readable], self._halved))
@@ -203,13 +262,6 @@ def load(node: Node, work: Work) -> Function:
     """Return the node's component with its weights on the machine's device."""
     with work.loading:
         return node.component.load(work.machine.chosen_device(), node.dtype)
-
-
-def _samples(parts: Iterable[Sequence[Sample]], sizes: deque[int]) -> Iterator[Sample]:
-    """Yield the samples of all parts; note the size of each part as it begins."""
-    for part in parts:
-        sizes.append(len(part))
-        yield from part
 
 
 def _batches(items: Iterator[Item], sizes: deque[int], budget: float) -> Iterator[Batch]:

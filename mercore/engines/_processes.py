@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
 
 from mercore.engines._handout import Handout
-from mercore.engines._lengths import lengths_of
+from mercore.engines._lengths import order_of
 from mercore.engines._worker import STOP, Ask, Committed, Ending, Failed, Loaded, Task, Told, work
 from mercore.errors import InputError, RunError
 from mercore.events import SampleFailed
@@ -37,7 +37,7 @@ class Processes:
         """See ``Engine``."""
         extraction.work.machine.check_workers()
         devices = self.devices[: len(todo)]
-        lengths = lengths_of(extraction.node, extraction.upstream, todo)
+        lengths = order_of(extraction, todo)
         _Crew(extraction, Handout(todo, lengths, len(devices), self.retries)).run(devices)
 
 
@@ -90,7 +90,7 @@ class _Crew:
     def _start(self, device: str) -> None:
         work_, node = self._extraction.work, self._extraction.node
         machine = replace(work_.machine, device=device, devices="")
-        packed = _packed(Task(node, work_.pipeline, work_.store, machine))
+        packed = _packed(Task(node, work_.pipeline, work_.store, machine, work_.retry_failed))
         here, there = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(
             target=work, args=(there, packed), name=f"{node.name} on {device}"

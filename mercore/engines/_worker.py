@@ -37,6 +37,7 @@ class Task:
     pipeline: Pipeline
     store: Store
     machine: Machine
+    retry_failed: bool
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class _Worker(Silent):
     def __init__(self, connection: Connection, task: Task) -> None:
         self._connection = connection
         self._task = task
-        self._work = Work(task.pipeline, (), task.store, task.machine, self, retry_failed=False)
+        retry = task.retry_failed
+        self._work = Work(task.pipeline, (), task.store, task.machine, self, retry_failed=retry)
         self._failed = 0
         # What a scheduler sends to all processes of a job.
         signal.signal(signal.SIGTERM, lambda *_: self._work.stop.set())

@@ -102,7 +102,7 @@ def empty(files: Files) -> None:
     # An older pointer leads nowhere, and a newer one to the base: delete the newest last.
     for generation in generations(files):
         files.delete(f"gen/{generation}.json")
-    for folder in ("seg", "gen", "base", "notes", "marks"):
+    for folder in ("seg", "gen", "base", "notes", "marks", "busy"):
         files.remove(folder)
 
 

@@ -65,6 +65,11 @@ def writer_of(key: str) -> str:
     return key.partition("-")[2].partition("-")[0]
 
 
+def seconds_since(key: str) -> float:
+    """Return how old a commit key is, by the clock of this machine."""
+    return time.time() - int(key.partition("-")[0]) / 1000
+
+
 class SegmentWriter:
     """Commits rows to one collection as segments."""
 

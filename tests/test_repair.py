@@ -286,7 +286,7 @@ def test_repair_says_what_it_cannot_make_anew(folder: Path) -> None:
         REGISTRY.replace("letters: 5}", "letters: 6}").replace("  all:", "  every:")
     )
     result = mer("repair", "all")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert re.search("features/all@.*: not of this registry", result.output)
     assert "did you mean 'few'?" in mer("repair", "fwe").stderr
 

@@ -277,7 +277,8 @@ def test_the_page_names_every_file_and_every_key(store: Store) -> None:
     patterns = {line: re.escape(line) for line in layout.splitlines()}
     for place, pattern in PLACES.items():
         patterns = {line: text.replace(place, pattern) for line, text in patterns.items()}
-    files = [path for path in Path(store.path).rglob("*") if path.is_file()]
+    with collection.busy():
+        files = [path for path in Path(store.path).rglob("*") if path.is_file()]
     names = [path.relative_to(store.path).as_posix() for path in files]
     assert [
         name for name in names if not any(re.fullmatch(p, name) for p in patterns.values())

@@ -23,7 +23,9 @@ from mercore.cli.watching import watching
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[FEATURE]...")
-@click.option("--dry-run", is_flag=True, help="Only look; exit status 3 if something is damaged.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only look; exit status 3 where something is damaged."
+)
 @with_options([*STORED, *MACHINE, *WORKERS, *LIMITS, *WATCHED, ROOT, JSON])
 def repair(names: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any) -> None:
     """Find damaged files of the store, and extract anew what was in them.
@@ -42,7 +44,8 @@ def repair(names: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any)
         found = repair_project(project, names, dry_run=dry_run)
     about = show.repaired(found, root)
     print_json(about) if as_json else _print(about, dry_run)
-    if (dry_run and found.damage) or found.imported or any(o.failed for o in found.extracted):
+    left = found.damage if dry_run else [*found.imported, *found.unknown]
+    if left or any(outcome.failed for outcome in found.extracted):
         sys.exit(SOME_FAILED)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from mercore.machine import Machine
 from mercore.manifest import Sample
 from mercore.pipeline import Node, Pipeline
 from mercore.reader import Item, Reader, Upstream
+from mercore.sharing import Looks, in_turn
 from mercore.sources import Sources
 from mercore.store import Store
 from mercore.target import Target
@@ -30,7 +30,6 @@ Function = Callable[..., Sequence[object]]
 """What a component loads: a batch in, one output a sample out."""
 
 _PIECE = 1024  # samples between two looks at what other runs have done, at most
-_RAREST = 100  # times as long as a look at what others did takes, until the next, at most
 _STREAK = 20  # samples in a row that fail for no reason of their own: the machine is at fault
 
 
@@ -108,15 +107,12 @@ class Extraction:
         self.others = 0
         """How many other runs were at the same work before, about."""
         self._began = 0.0
-        self._look = 0.0
-        self._rare = 1
+        self._looks = Looks(self._todo)
 
     def run(self, engine: Engine) -> Outcome:
         """Bring the node's collections up to date; return what that came to."""
         samples = self.work.samples
-        todo = self.target.todo(
-            samples, self.upstream.values(), self.work.sources, self.work.retry_failed
-        )
+        todo = self._todo(samples)
         if todo and not self.work.stop.is_set():
             self._extract(todo, engine)
         self.target.mark(self.work.store)
@@ -137,21 +133,12 @@ class Extraction:
         self.work.watch.start(self.node.name, len(todo))
         try:
             with self.target.busy() as self.others:
-                engine.extract(self, self._in_turn(todo))
+                engine.extract(self, in_turn(todo, self.others))
         finally:
             self.seconds.wall = time.perf_counter() - self._began
             self.target.note(asdict(self.seconds))
         if not self.work.stop.is_set():
             self.target.tidy()
-
-    def _in_turn(self, todo: Sequence[Sample]) -> Sequence[Sample]:
-        """Return the samples in another order than the runs have that were there before.
-
-        The second begins at the end, so that it meets the first once; more are shuffled.
-        """
-        if self.others > 1:
-            return random.sample(todo, len(todo))
-        return todo[::-1] if self.others else todo
 
     def process(
         self,
@@ -198,23 +185,16 @@ class Extraction:
                     yield from lacking
 
     def _lacking(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        """Return those of the samples that no other run has done, as of the last look.
-
-        The longer a look takes and the longer nothing was found, the rarer they are.
-        """
-        began = time.perf_counter()
-        if began < self._look:
-            return samples
-        work, upstream = self.work, self.upstream.values()
-        left = self.target.todo(samples, upstream, work.sources, work.retry_failed)
-        if len(left) < len(samples):  # what follows may be done too
-            self._rare = 1
-            work.watch.advance(self.node.name, len(samples) - len(left), 0)
-            return left
-        now = time.perf_counter()
-        self._look = now + self._rare * (now - began)
-        self._rare = min(2 * self._rare, _RAREST)
+        """Return those of the samples that no other run has done, about."""
+        left = self._looks.lacking(samples)
+        if len(left) < len(samples):
+            self.work.watch.advance(self.node.name, len(samples) - len(left), 0)
         return left
+
+    def _todo(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """Return those of the samples that are to be done, by what the store holds now."""
+        work, upstream = self.work, self.upstream.values()
+        return self.target.todo(samples, upstream, work.sources, work.retry_failed)
 
     def _batch(self, function: Function, batch: Batch) -> None:
         """Encode one batch and commit it; a sample that cannot be used fails alone."""

@@ -9,6 +9,7 @@
     ├── InputError         one sample's media cannot be used (also a ValueError)
     ├── CheckpointError    weights that are missing or do not fit
     ├── StoreError         the feature store
+    │   └── DamagedError   a file of it is not what was written; `mer repair` drops it
     └── RunError           a run folder, or a training that cannot be done
         └── DeviceError    a GPU that is of no use to this process any more
 
@@ -48,6 +49,10 @@ class CheckpointError(MercoreError):
 
 class StoreError(MercoreError):
     """The feature store cannot be read or written."""
+
+
+class DamagedError(StoreError):
+    """A file of the feature store is not what was written; ``mer repair`` drops it."""
 
 
 class RunError(MercoreError):

@@ -17,6 +17,7 @@ from mercore.machine import Machine
 from mercore.manifest import Sample
 from mercore.pipeline import Node, Pipeline
 from mercore.reader import Item, Reader, Upstream
+from mercore.sharing import Looks, in_turn
 from mercore.sources import Sources
 from mercore.store import Store
 from mercore.target import Target
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Function = Callable[..., Sequence[object]]
 """What a component loads: a batch in, one output a sample out."""
 
+_PIECE = 1024  # samples between two looks at what other runs have done, at most
 _STREAK = 20  # samples in a row that fail for no reason of their own: the machine is at fault
 
 
@@ -102,22 +104,24 @@ class Extraction:
         }
         self.seconds = Seconds()
         self.streak = 0
+        self.others = 0
+        """How many other runs were at the same work before, about."""
         self._began = 0.0
+        self._looks = Looks(self._todo)
 
     def run(self, engine: Engine) -> Outcome:
         """Bring the node's collections up to date; return what that came to."""
         samples = self.work.samples
-        todo = self.target.todo(
-            samples, self.upstream.values(), self.work.sources, self.work.retry_failed
-        )
+        todo = self._todo(samples)
         if todo and not self.work.stop.is_set():
             self._extract(todo, engine)
         self.target.mark(self.work.store)
         failed, absent = self.target.failed(samples), self.target.absent(samples)
         if not self.work.stop.is_set():
-            self._tell_finished(len(todo), len(failed))
+            self._tell_finished(self.seconds.samples, len(failed))
         slowest = self.seconds.slowest(self.work.machine.threads)
-        return Outcome(self.node, len(samples), len(todo), failed, absent, self.seconds, slowest)
+        new = self.seconds.samples
+        return Outcome(self.node, len(samples), new, failed, absent, self.seconds, slowest)
 
     def _tell_finished(self, extracted: int, failed: int) -> None:
         parts = {**asdict(self.seconds), "samples": len(self.work.samples)}
@@ -128,7 +132,8 @@ class Extraction:
         self._began = time.perf_counter()
         self.work.watch.start(self.node.name, len(todo))
         try:
-            engine.extract(self, todo)
+            with self.target.busy() as self.others:
+                engine.extract(self, in_turn(todo, self.others))
         finally:
             self.seconds.wall = time.perf_counter() - self._began
             self.target.note(asdict(self.seconds))
@@ -144,23 +149,57 @@ class Extraction:
         """Read the samples of each part, encode and commit them in batches of the part.
 
         The next part is asked for while the last samples of the one before are decoded.
-        `committed` is told of each batch once it is in the store. Ends after the batch in flight
-        when ``work.stop`` is set.
+        `committed` is told of each batch once it is in the store, and of samples that another run
+        has committed meanwhile. Ends after the batch in flight when ``work.stop`` is set.
         """
         machine, waited = self.work.machine, self.seconds.wait
         budget = self.node.component.budget * machine.batch
         reader = Reader(self.node, self.upstream, self.work.sources, machine.limits)
         sizes: deque[int] = deque()
-        with reader.ahead(_samples(parts, sizes), machine.threads) as items:
+        samples = self._samples(parts, sizes, committed)
+        with reader.ahead(samples, machine.threads) as items:
             for batch in _batches(items, sizes, budget):
                 self.seconds.wait = waited + reader.waited
-                self._batch(function, batch)
+                left = {sample.id for sample in self._lacking([item.sample for item in batch])}
+                self._batch(function, [item for item in batch if item.sample.id in left])
                 committed(batch)
                 if self.work.stop.is_set():
                     return
 
+    def _samples(
+        self,
+        parts: Iterable[Sequence[Sample]],
+        sizes: deque[int],
+        committed: Callable[[Batch], None],
+    ) -> Iterator[Sample]:
+        """Yield the samples of all parts, in pieces; note the size of each piece as it begins."""
+        for part in parts:
+            for start in range(0, len(part), _PIECE):
+                piece = part[start : start + _PIECE]
+                lacking = self._lacking(piece)
+                if len(lacking) < len(piece):
+                    left = {sample.id for sample in lacking}
+                    committed([Item(sample) for sample in piece if sample.id not in left])
+                if lacking:
+                    sizes.append(len(lacking))
+                    yield from lacking
+
+    def _lacking(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """Return those of the samples that no other run has done, about."""
+        left = self._looks.lacking(samples)
+        if len(left) < len(samples):
+            self.work.watch.advance(self.node.name, len(samples) - len(left), 0)
+        return left
+
+    def _todo(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """Return those of the samples that are to be done, by what the store holds now."""
+        work, upstream = self.work, self.upstream.values()
+        return self.target.todo(samples, upstream, work.sources, work.retry_failed)
+
     def _batch(self, function: Function, batch: Batch) -> None:
         """Encode one batch and commit it; a sample that cannot be used fails alone."""
+        if not batch:
+            return
         began = time.perf_counter()
         readable = [item for item in batch if item.error is None]
         results = iter(apply(function, [item.inputs for item in readable], self._halved))
@@ -203,13 +242,6 @@ def load(node: Node, work: Work) -> Function:
     """Return the node's component with its weights on the machine's device."""
     with work.loading:
         return node.component.load(work.machine.chosen_device(), node.dtype)
-
-
-def _samples(parts: Iterable[Sequence[Sample]], sizes: deque[int]) -> Iterator[Sample]:
-    """Yield the samples of all parts; note the size of each part as it begins."""
-    for part in parts:
-        sizes.append(len(part))
-        yield from part
 
 
 def _batches(items: Iterator[Item], sizes: deque[int], budget: float) -> Iterator[Batch]:

@@ -23,7 +23,7 @@ from mercore.manifest import Sample
 from mercore.media import FloatArray
 from mercore.results import Round
 
-_CURE = "free some space, check the permissions, or give another --out"
+CURE = "free some space, check the permissions, or give another --out"
 
 
 class _Branch(BaseModel):
@@ -266,7 +266,7 @@ class RunFolder:
         return self.save(name, text.getvalue())
 
 
-def replace(path: Path, content: bytes, cure: str = _CURE) -> Path:
+def replace(path: Path, content: bytes, cure: str = CURE) -> Path:
     """Write the file whole or not at all; raises RunError naming the path and the cure."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:

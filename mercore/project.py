@@ -17,6 +17,7 @@ from mercore.derived import SampleStreams
 from mercore.errors import RegistryError
 from mercore.features import SampleFeatures
 from mercore.folder import RunFolder
+from mercore.lock import locked
 from mercore.machine import Machine
 from mercore.manifest import Manifest
 from mercore.mining import check_minable
@@ -159,15 +160,15 @@ class Project:
         """
         self.check_trainable()
         declared = resolve(self.pipeline.registry, Plugins())
-        with showing(self.watch) as watch:
+        with locked(self.folder.path), showing(self.watch) as watch:
             Training(replace(self, pipeline=declared, watch=watch)).search(draws)
         return replace(self, pipeline=with_found(declared, self.folder))
 
     def train(self) -> list[str]:
         """Train the branches that are not up to date; return their names."""
         self.check_trainable()
-        self._save_registry()
-        with showing(self.watch) as watch:
+        with locked(self.folder.path), showing(self.watch) as watch:
+            self._save_registry()
             return Training(replace(self, watch=watch)).first()
 
     def first_results(self) -> list[BranchResult]:
@@ -185,12 +186,12 @@ class Project:
         declares no mining, or nothing is agreed on.
         """
         self.check_trainable()
-        self._save_registry()
-        with showing(self.watch) as watch:
+        with locked(self.folder.path), showing(self.watch) as watch:
+            self._save_registry()
             training = Training(replace(self, watch=watch))
             training.first()
             rounds = list(training.rounds(train=True))
-        self.folder.save_mined(self.ids, self.pipeline.classes, rounds)
+            self.folder.save_mined(self.ids, self.pipeline.classes, rounds)
         return rounds
 
     def rounds(self) -> list[Round]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -88,6 +89,10 @@ class Target:
             for row in next(iter(rows.values()))
             if row.failed is not None and "absent" not in row.record
         }
+
+    def busy(self) -> AbstractContextManager[int]:
+        """Give how many other runs fill the collections meanwhile, and be counted by them."""
+        return next(iter(self._collections.values())).busy()
 
     def note(self, seconds: Mapping[str, JsonValue]) -> None:
         """Note where the time went."""

@@ -194,7 +194,7 @@ def test_a_cluster_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_node_that_is_not_like_this_machine_is_refused(tmp_path: Path) -> None:
     made = project(tmp_path, "few: {uses: letters, inputs: {text: text}}", words(3))
     node = made.pipeline.features["few"]
-    task = Task(node, made.pipeline, made.store, made.machine, 1)
+    task = Task(node, made.pipeline, made.store, made.machine, 1, False)
     here = os.getcwd()
     with pytest.raises(RunError, match=r"there is no '/nowhere', as there is where mer was"):
         check_node(task, here, ["/nowhere"])

@@ -61,7 +61,7 @@ def read(collection: Path) -> dict[str, Sample]:
     found = []
     consumed = set()
     if newest:
-        pointer = json.loads((collection / f"gen/{newest}.json").read_bytes())
+        pointer = json.loads(checked((collection / f"gen/{newest}.json").read_bytes()))
         consumed = set(pointer["consumed"])
         found += list(base(collection / "base" / pointer["base"]))
     for folder in sorted((collection / "seg").iterdir()):
@@ -95,6 +95,7 @@ def samples_of(
 ) -> Iterator[tuple[str, Sample]]:
     for i, id in enumerate(ids):
         values = rows[ends[i] : ends[i + 1]]
+        assert crc32c(values.tobytes()) == noted["samples_crc32c"][i]
         record, failed = noted["records"].get(id, {}), noted["failed"].get(id)
         yield id, Sample(commits[i], values, noted["sources"][i], record, failed)
 
@@ -110,6 +111,8 @@ def read_rows(folder: Path, noted: dict[str, Any], total: int, per_file: int) ->
         size = min(per_file, total - start) * row_bytes
         data = (folder / name).read_bytes()[:size]
         assert crc32c(data) == noted["crc32c"][index]
+        if "files_crc32c" in noted:
+            assert crc32c((folder / name).read_bytes()) == noted["files_crc32c"][index]
         pieces.append(data)
     return np.frombuffer(b"".join(pieces), dtype).reshape(total, *noted["shape"])
 
@@ -125,7 +128,17 @@ def strings(data: bytes) -> list[str]:
 
 
 def attributes(folder: Path) -> Any:
-    return json.loads((folder / "zarr.json").read_bytes())["attributes"]["mercore"]
+    noted = json.loads(checked((folder / "zarr.json").read_bytes()))["attributes"]["mercore"]
+    del noted["document_crc32c"]
+    return noted
+
+
+def checked(document: bytes) -> bytes:
+    """Return a document whose checksum is right."""
+    match = re.search(rb'"document_crc32c":"([0-9a-f]{8})"', document)
+    assert match
+    assert int(match[1], 16) == crc32c(document.replace(match[1], b"0" * 8, 1))
+    return document
 
 
 def crc32c(data: bytes) -> int:
@@ -264,7 +277,8 @@ def test_the_page_names_every_file_and_every_key(store: Store) -> None:
     patterns = {line: re.escape(line) for line in layout.splitlines()}
     for place, pattern in PLACES.items():
         patterns = {line: text.replace(place, pattern) for line, text in patterns.items()}
-    files = [path for path in Path(store.path).rglob("*") if path.is_file()]
+    with collection.busy():
+        files = [path for path in Path(store.path).rglob("*") if path.is_file()]
     names = [path.relative_to(store.path).as_posix() for path in files]
     assert [
         name for name in names if not any(re.fullmatch(p, name) for p in patterns.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_a_base_is_what_zarr_would_have_written(
         assert (base / "data" / name).read_bytes() == written, name
 
     array = zarr.open_array(base / "data", mode="r")
-    assert array.metadata == made.metadata
+    assert replace(array.metadata, attributes={}) == made.metadata  # ours are a checksum
     np.testing.assert_array_equal(array[:], rows)
     found = collection.sequences(list(samples)[::-1])
     for values, expected in zip(found, list(samples.values())[::-1], strict=True):

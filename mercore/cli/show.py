@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from mercore.pipeline import Node, Pipeline
     from mercore.predict import Prediction
     from mercore.project import Project
+    from mercore.repair import Repair
     from mercore.results import BranchResult, Round
-    from mercore.store import Collection, Store
+    from mercore.store import Collection, Damage, Store
 
 Json = dict[str, Any]
 
@@ -71,6 +72,25 @@ def extracted(outcomes: Sequence[Outcome]) -> list[Json]:
         }
         for outcome in outcomes
     ]
+
+
+def repaired(found: Repair, root: Damage | None) -> Json:
+    """Return what was damaged in the store, and what came of it."""
+    damage = [root, *found.damage] if root else found.damage
+    return {
+        "damaged": [
+            {
+                "collection": each.collection or None,
+                "file": each.file,
+                "found": each.found,
+                "samples": None if each.samples is None else list(each.samples),
+            }
+            for each in damage
+        ],
+        "extracted": extracted(found.extracted),
+        "imported": list(found.imported),
+        "unknown": list(found.unknown),
+    }
 
 
 def reasons(failed: Mapping[str, str]) -> list[Json]:

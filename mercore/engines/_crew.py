@@ -117,8 +117,8 @@ class Crew:
     def _start(self, device: str) -> None:
         work, node = self._extraction.work, self._extraction.node
         machine, cores = work.machine.of_worker(device), self._place.cores
-        packed = _packed(Task(node, work.pipeline, work.store, machine, cores))
-        line = self._place.start(packed, node.name, device)
+        task = Task(node, work.pipeline, work.store, machine, cores, work.retry_failed)
+        line = self._place.start(_packed(task), node.name, device)
         worker = _Worker(len(self._all), device, line, time.perf_counter())
         self._workers[worker.number] = worker
         self._all.append(worker)

@@ -7,9 +7,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mercore.extraction import Extraction
 from mercore.manifest import Sample
 from mercore.pipeline import Node
 from mercore.reader import Upstream
+
+
+def order_of(extraction: Extraction, samples: Sequence[Sample]) -> list[float]:
+    """Return how long each sample is, or what puts them in another order than other runs have."""
+    if extraction.others > 1:  # they are shuffled
+        return [1.0] * len(samples)
+    lengths = lengths_of(extraction.node, extraction.upstream, samples)
+    longest = max(lengths, default=0.0)
+    return [longest - length for length in lengths] if extraction.others else lengths
 
 
 def lengths_of(

@@ -25,6 +25,7 @@ class Task:
     machine: Machine
     cores: int
     """How many it may use."""
+    retry_failed: bool
 
 
 @dataclass(frozen=True)

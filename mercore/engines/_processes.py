@@ -15,7 +15,7 @@ from typing import Any
 
 from mercore.engines._crew import Crew, End, Line
 from mercore.engines._handout import Handout
-from mercore.engines._lengths import lengths_of
+from mercore.engines._lengths import order_of
 from mercore.engines._worker import work
 from mercore.extraction import Extraction
 from mercore.machine import cores
@@ -33,8 +33,7 @@ class Processes:
         """See ``Engine``."""
         extraction.work.machine.check_devices()
         devices = self.devices[: len(todo)]
-        lengths = lengths_of(extraction.node, extraction.upstream, todo)
-        handout = Handout(todo, lengths, len(devices), self.retries)
+        handout = Handout(todo, order_of(extraction, todo), len(devices), self.retries)
         Crew(extraction, handout, _Here(cores())).run(devices)
 
 

@@ -16,7 +16,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 from mercore.engines._cluster import Room, connect, room_for, said
 from mercore.engines._crew import Crew, End, Line
 from mercore.engines._handout import Handout
-from mercore.engines._lengths import lengths_of
+from mercore.engines._lengths import order_of
 from mercore.engines._messages import Task
 from mercore.engines._worker import INSTALL, work
 from mercore.errors import RunError
@@ -45,7 +45,7 @@ class Ray:
         """See ``Engine``."""
         room = room_for(self.machine)
         workers = min(room.workers, len(todo))
-        lengths = lengths_of(extraction.node, extraction.upstream, todo)
+        lengths = order_of(extraction, todo)
         handout = Handout(todo, lengths, workers, self.machine.retries)
         place = _Cluster(room, os.getcwd(), _files(todo[0], extraction.node.roots))
         Crew(extraction, handout, place).run([room.device] * workers)

@@ -82,7 +82,13 @@ class _Worker(Silent):
         self._line = line
         self._task = task
         self._work = Work(
-            task.pipeline, (), task.store, task.machine, self, retry_failed=False, stop=stop
+            task.pipeline,
+            (),
+            task.store,
+            task.machine,
+            self,
+            retry_failed=task.retry_failed,
+            stop=stop,
         )
         self._failed = 0
 

@@ -14,7 +14,10 @@ compaction turns the segments into one sharded array without compression.
 from mercore.store._collection import Collection
 from mercore.store._feature import Feature
 from mercore.store._parts import Entries, Entry, Row, RowType
+from mercore.store._repair import Damage
 from mercore.store._segments import writer_of
 from mercore.store._store import Store
 
-__all__ = ["Collection", "Entries", "Entry", "Feature", "Row", "RowType", "Store", "writer_of"]
+__all__ = [
+    "Collection", "Damage", "Entries", "Entry", "Feature", "Row", "RowType", "Store", "writer_of",
+]  # fmt: skip

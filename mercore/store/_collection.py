@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,13 +13,13 @@ from numpy.typing import DTypeLike
 from pydantic import JsonValue
 
 from mercore.components import IntArray
-from mercore.errors import StoreError
+from mercore.errors import DamagedError, StoreError
 from mercore.media import FloatArray
-from mercore.store._compact import check, clean, publish_base
-from mercore.store._documents import decoded, encoded
+from mercore.store._compact import ABANDONED_SECONDS, check, clean, publish_base
+from mercore.store._documents import SEAL, decoded, encoded, plain
 from mercore.store._files import Files
 from mercore.store._parts import Array, Entries, Part, Row, RowType
-from mercore.store._segments import CommitKeys, SegmentWriter
+from mercore.store._segments import CommitKeys, SegmentWriter, seconds_since
 from mercore.store._view import ATTEMPTS, View, load_view, named, read_rows
 
 if TYPE_CHECKING:
@@ -170,14 +171,33 @@ class Collection:
         """Compare all rows with their checksums; all damaged files are one StoreError."""
         self._retried(self._refresh(), lambda view: check(self._files, view))
 
+    @contextmanager
+    def busy(self) -> Iterator[int]:
+        """Give how many other processes were within this before; 2 for some that came just now.
+
+        It is good for hints only: one that was killed is counted for a day.
+        """
+        before = self._busy()
+        key = f"busy/{self._keys.next()}.json"
+        self._files.put({key: [plain({})]})
+        try:
+            yield before or (2 if self._busy() > 1 else 0)
+        finally:
+            self._files.delete(key)
+
+    def _busy(self) -> int:
+        names = self._files.list("busy")
+        return sum(seconds_since(name) < ABANDONED_SECONDS for name in names)
+
     def note(self, entry: Mapping[str, JsonValue]) -> None:
         """Keep a small JSON object, such as the timing of a run."""
-        self._files.put({f"notes/{self._keys.next()}.json": [encoded(entry)]})
+        self._files.put({f"notes/{self._keys.next()}.json": [plain(entry)]})
 
     def notes(self) -> list[dict[str, Any]]:
         """Return all that was noted, in order of time."""
         keys = [f"notes/{name}" for name in self._files.list("notes")]
-        return [decoded(self._files.get(key), self._files.named(key)) for key in keys]
+        found = [decoded(self._files.get(key), self._files.named(key)) for key in keys]
+        return [{key: value for key, value in note.items() if key != SEAL} for note in found]
 
     def mark(self) -> None:
         """Make this the one that ``store[name]`` means, of all fingerprints of that name."""
@@ -221,8 +241,7 @@ class Collection:
                 newer = self._refresh()
                 if _folders(newer) == _folders(view):
                     found = f"{error.filename}: missing, though it was committed"
-                    cure = "delete its folder to extract its samples again"
-                    raise StoreError(f"{found}; {cure}") from error
+                    raise DamagedError(f"{found}; run `mer repair`") from error
                 view = newer
         raise StoreError(f"{self._where}: compacted again and again while it was read; try again")
 

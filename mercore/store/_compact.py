@@ -17,7 +17,7 @@ from itertools import chain
 
 import numpy as np
 
-from mercore.errors import StoreError, listed
+from mercore.errors import DamagedError, StoreError, listed
 from mercore.store._base import (
     Grid,
     Pointer,
@@ -26,9 +26,10 @@ from mercore.store._base import (
     write_base,
     write_pointer,
 )
+from mercore.store._checks import damaged_rows
 from mercore.store._documents import chunk_name
-from mercore.store._files import Files
-from mercore.store._parts import Part, Pieces, RowType, crc32c
+from mercore.store._files import Files, crc32c
+from mercore.store._parts import Part, Pieces, RowType
 from mercore.store._segments import indexed, segment_keys
 from mercore.store._view import View, fill
 
@@ -46,6 +47,14 @@ def publish_base(files: Files, view: View, grid: Grid | None = None) -> bool:
     if not live:
         return False
     check(files, view)
+    return publish(files, view, live, grid)
+
+
+def publish(files: Files, view: View, live: Collection[str], grid: Grid | None = None) -> bool:
+    """Return whether the samples of the view are now one new base, in the place of `live` segments.
+
+    False if another compaction was first; nothing is changed then, nor by a StoreError.
+    """
     generation = view.pointer.generation + 1
     name = f"{generation:06d}-{secrets.token_hex(4)}"
     # What an earlier compaction could not delete any more still must not be read.
@@ -93,7 +102,7 @@ def empty(files: Files) -> None:
     # An older pointer leads nowhere, and a newer one to the base: delete the newest last.
     for generation in generations(files):
         files.delete(f"gen/{generation}.json")
-    for folder in ("seg", "gen", "base", "notes", "marks"):
+    for folder in ("seg", "gen", "base", "notes", "marks", "busy"):
         files.remove(folder)
 
 
@@ -108,35 +117,23 @@ def _delete_segment(files: Files, key: str) -> None:
 
 
 def check(files: Files, view: View) -> None:
-    """Compare all rows with their crc32c; all files that differ are one StoreError."""
-    found = files.each(lambda part: list(_damage(files, part)), view.parts)
+    """Compare all rows with their crc32c; all files that differ are one DamagedError."""
+    found = files.each(lambda part: list(_damaged(files, part)), view.parts)
     damaged = list(chain.from_iterable(found))
     if damaged:
-        cure = "delete a damaged segment's folder (or, for a base, the whole collection)"
-        cure += " and extract again"
-        raise StoreError(f"{len(damaged)} damaged files; {cure}:{listed(damaged)}")
+        cure = "run `mer repair`, which drops what is damaged"
+        raise DamagedError(f"{len(damaged)} damaged files; {cure}:{listed(damaged)}")
+
+
+def _damaged(files: Files, part: Part) -> Iterator[str]:
+    """Yield a line for each file whose rows are not what was written."""
+    for index in range(part.row_files):
+        if found := damaged_rows(files, part, index):
+            yield f"{files.named(found.key)}: {found.found}"
 
 
 def _is_segment(part: Part) -> bool:
     return part.folder.startswith("seg/")
-
-
-def _damage(files: Files, part: Part) -> Iterator[str]:
-    """Yield a line for each file whose rows are not what was written."""
-    total = sum(part.lengths)
-    if part.rows is None or not part.rows.nbytes or not total:
-        return
-    for index, expected in enumerate(part.checksums):
-        rows = min(part.rows_per_file, total - index * part.rows_per_file)
-        data = np.empty(rows * part.rows.nbytes, np.uint8)
-        try:
-            files.read_into(part.file(index), [(0, data)])
-        except StoreError as error:  # it ends too early
-            yield str(error)
-            continue
-        if (found := crc32c(data)) != expected:
-            where = files.named(part.file(index))
-            yield f"{where}: found crc32c {found:#010x}, expected {expected:#010x}"
 
 
 def _abandoned(files: Files, key: str) -> bool:
@@ -153,7 +150,7 @@ def _write(files: Files, view: View, name: str, grid: Grid | None) -> None:
     pieces = view.locate(ids)
     total = int(pieces.count.sum())
     grid = grid or Grid.over(view.rows or RowType("uint8", ()), total)
-    checksums = []
+    checksums: list[tuple[int, int]] = []
     if view.rows is not None and view.rows.nbytes:
         for number, start in enumerate(range(0, total, grid.rows_per_shard)):
             wanted = pieces.between(start, start + grid.rows_per_shard)
@@ -162,23 +159,26 @@ def _write(files: Files, view: View, name: str, grid: Grid | None) -> None:
     write_base(files, name, _joined(view, ids, f"base/{name}/data", grid, checksums), grid)
 
 
-def _write_shard(files: Files, key: str, view: View, pieces: Pieces, grid: Grid) -> int:
-    """Return the crc32c of the rows of one shard, once it is written."""
+def _write_shard(files: Files, key: str, view: View, pieces: Pieces, grid: Grid) -> tuple[int, int]:
+    """Return the crc32c of the rows of one shard, and of the whole file, once it is written."""
     assert view.rows is not None  # there are rows
     rows = int(pieces.count.sum())
     data = np.zeros(grid.padded(rows) * view.rows.nbytes, np.uint8)
     used = data[: rows * view.rows.nbytes]
     fill(files, view, pieces, used)
-    files.put({key: [data, grid.index(view.rows, rows)]})
-    return crc32c(used)
+    index = grid.index(view.rows, rows)
+    files.put({key: [data, index]})
+    return crc32c(used), crc32c(data, index)
 
 
 def _joined(
-    view: View, ids: Sequence[str], folder: str, grid: Grid, checksums: Sequence[int]
+    view: View, ids: Sequence[str], folder: str, grid: Grid, checksums: Sequence[tuple[int, int]]
 ) -> Part:
     """Return the part that the samples of the view become."""
     entries = [view.entries[id] for id in ids]
     keys = [key for part in view.parts for key in part.commits]
+    noted = all(part.sample_checksums is not None for part in view.parts)
+    sums = [each for part in view.parts for each in part.sample_checksums or ()]
     return Part(
         folder=folder,
         ids=ids,
@@ -189,5 +189,7 @@ def _joined(
         failed={id: e.failed for id, e in zip(ids, entries, strict=True) if e.failed is not None},
         rows=view.rows,
         rows_per_file=grid.rows_per_shard,
-        checksums=checksums,
+        checksums=[rows for rows, _ in checksums],
+        sample_checksums=[sums[at] for at in view.where.values()] if noted else None,
+        file_checksums=[whole for _, whole in checksums],
     )

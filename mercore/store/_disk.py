@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mercore.errors import StoreError
+from mercore.errors import DamagedError, StoreError
 from mercore.store._files import Content, Files, Span
 
 
@@ -83,7 +83,7 @@ class LocalFiles(Files):
                     if not count:
                         found = offset + filled
                         wanted = offset + buffer.nbytes
-                        raise StoreError(f"{path}: ends after {found} bytes, expected {wanted}")
+                        raise DamagedError(f"{path}: ends after {found} bytes, expected {wanted}")
                     filled += count
 
     def list(self, folder: str) -> list[str]:
@@ -178,7 +178,8 @@ def _told(path: Path, action: str, *, missing: bool = False) -> Iterator[None]:
     except OSError as error:
         if missing and isinstance(error, FileNotFoundError):
             raise
-        raise StoreError(f"{path}: cannot {action}: {error.strerror}{_cure(error)}") from error
+        kind = DamagedError if error.errno == errno.EIO and action == "read" else StoreError
+        raise kind(f"{path}: cannot {action}: {error.strerror}{_cure(error)}") from error
 
 
 def _cure(error: OSError) -> str:
@@ -187,6 +188,8 @@ def _cure(error: OSError) -> str:
         return "; free some space, or give another --store"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "; check the permissions, or give another --store"
+    if error.errno == errno.EIO:
+        return "; look after the disk, then run `mer repair`"
     if error.errno == errno.ENOTDIR:
         return "; expected a folder"
     return ""

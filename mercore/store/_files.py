@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +21,14 @@ Span: TypeAlias = tuple[int, Bytes]
 """An offset in a file, in bytes, and the buffer to fill from there."""
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+def crc32c(*pieces: bytes | Bytes) -> int:
+    """Return the CRC-32C of the pieces, as if they were one."""
+    checksum = 0
+    for piece in pieces:
+        checksum = google_crc32c.extend(checksum, piece)
+    return checksum
 
 
 class Files(ABC):

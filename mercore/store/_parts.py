@@ -14,7 +14,6 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -110,6 +109,16 @@ class Part:
     rows_per_file: int
     checksums: Sequence[int]
     """The crc32c of the rows in each file."""
+    sample_checksums: Sequence[int] | None = None
+    """The crc32c of each sample's rows; None in stores of before it was noted."""
+    file_checksums: Sequence[int] | None = None
+    """The crc32c of each whole file of a base; None for a segment, whose file is its rows."""
+
+    @property
+    def row_files(self) -> int:
+        """How many files of rows there are; rows of no bytes are in no file."""
+        nbytes = self.rows.nbytes if self.rows else 0
+        return -(-sum(self.lengths) // self.rows_per_file) if nbytes else 0
 
     def file(self, index: int) -> str:
         """Return the key of the `index`-th file of rows."""
@@ -124,7 +133,7 @@ class Part:
 
     def attributes(self) -> Document:
         """Return what the store keeps of this part in the attributes of its zarr.json."""
-        return {
+        attributes = {
             "sources": self.sources,
             "records": self.records,
             "failed": self.failed,
@@ -132,6 +141,9 @@ class Part:
             "shape": self.rows.shape if self.rows else None,
             "crc32c": self.checksums,
         }
+        if self.sample_checksums is not None:
+            attributes["samples_crc32c"] = self.sample_checksums
+        return attributes
 
 
 class Entries(Mapping[str, Entry]):
@@ -205,14 +217,6 @@ class Pieces:
         return zip(part[starts].tolist(), first[starts].tolist(), sizes.tolist(), strict=True)
 
 
-def crc32c(*pieces: Bytes) -> int:
-    """Return the CRC-32C of the pieces, as if they were one."""
-    checksum = 0
-    for piece in pieces:
-        checksum = google_crc32c.extend(checksum, piece)
-    return checksum
-
-
 def row_type(attributes: Mapping[str, Any]) -> RowType | None:
     """Return the row type that `Part.attributes` noted; raises ValueError for none."""
     dtype, shape = attributes["dtype"], attributes["shape"]
@@ -230,7 +234,7 @@ def row_type(attributes: Mapping[str, Any]) -> RowType | None:
 
 def check_part(part: Part) -> None:
     """Raise ValueError where what is noted of a part cannot be what was written."""
-    count, total = len(part.ids), 0
+    count = len(part.ids)
     for name, kind in (("ids", str), ("sources", str), ("lengths", int)):
         values = getattr(part, name)
         if not isinstance(values, list) or not set(map(type, values)) <= {kind}:
@@ -247,10 +251,16 @@ def check_part(part: Part) -> None:
         raise ValueError(f"{total} rows of no dtype")
     if type(part.rows_per_file) is not int or part.rows_per_file < 1:
         raise ValueError(f"'rows_per_file' is {part.rows_per_file!r}")
-    nbytes = part.rows.nbytes if part.rows else 0  # rows of no bytes are in no file
-    files = -(-total // part.rows_per_file) if nbytes else 0
-    if not isinstance(part.checksums, list) or len(part.checksums) < files:
-        raise ValueError(f"fewer checksums than the {files} files of rows")
+    _check_sums("files of rows", part.checksums, part.row_files)
+    if part.sample_checksums is not None:
+        _check_sums("samples", part.sample_checksums, count)
+    if part.file_checksums is not None:
+        _check_sums("files", part.file_checksums, part.row_files)
+
+
+def _check_sums(what: str, found: object, count: int) -> None:
+    if not isinstance(found, list) or len(found) < count:
+        raise ValueError(f"fewer checksums than the {count} {what}")
 
 
 def _check_notes(part: Part) -> None:

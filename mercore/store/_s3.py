@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mercore.errors import StoreError
+from mercore.errors import DamagedError, StoreError
 from mercore.store._bucket import Bucket, told
 from mercore.store._files import Bytes, Content, Files, In, Out, Span
 
@@ -197,7 +197,7 @@ class Run:
         """Copy to each span what was read; `where` is the file."""
         found = self.start + len(data)
         if found < self.end:
-            raise StoreError(f"{where}: ends after {found} bytes, expected {self.end}")
+            raise DamagedError(f"{where}: ends after {found} bytes, expected {self.end}")
         for offset, buffer in self.spans:
             buffer[:] = data[offset - self.start :][: buffer.nbytes]
 

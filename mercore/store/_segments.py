@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mercore.errors import StoreError
+from mercore.errors import DamagedError, StoreError
 from mercore.store._documents import Document, array, chunk_name, decoded, encoded, noted
-from mercore.store._files import Bytes, Content, Files
-from mercore.store._parts import Part, Row, RowType, check_part, crc32c, row_type
+from mercore.store._files import Bytes, Content, Files, crc32c
+from mercore.store._parts import Part, Row, RowType, check_part, row_type
 
 INDEXED_COMMITS = 64
 """Commits a writer makes before it writes their attributes once more into one idx object."""
@@ -30,7 +30,7 @@ WIDE = f".{WIDE_COMMITS}.json"
 _KEY = re.compile(r"\d{1,18}-", re.ASCII)
 _NO_ROWS = RowType("uint8", ())  # all failed: an array of nothing
 _FRAMED = re.compile(rb'\{"crc32c":(\d{1,10}),"segments":(.*)\}', re.DOTALL)
-_CURE = "delete its folder to extract its samples again"
+_CURE = "run `mer repair`"
 
 
 class CommitKeys:
@@ -63,6 +63,11 @@ class CommitKeys:
 def writer_of(key: str) -> str:
     """Return which writer made a commit key: 8 hexadecimal digits, drawn anew by each."""
     return key.partition("-")[2].partition("-")[0]
+
+
+def seconds_since(key: str) -> float:
+    """Return how old a commit key is, by the clock of this machine."""
+    return time.time() - int(key.partition("-")[0]) / 1000
 
 
 class SegmentWriter:
@@ -118,35 +123,33 @@ def segment(key: str, attributes: Mapping[str, Any]) -> Part:
             rows=row_type(attributes),
             rows_per_file=max(1, sum(lengths)),  # a TypeError where they are no numbers
             checksums=attributes["crc32c"],
+            sample_checksums=attributes.get("samples_crc32c"),
         )
         check_part(part)
     except KeyError as error:
-        raise StoreError(f"segment {key!r}: {error} is not among its attributes") from error
+        found = f"{error} is not among its attributes"
+        raise DamagedError(f"segment {key!r}: {found}; {_CURE}") from error
     except (TypeError, ValueError) as error:
-        raise StoreError(f"segment {key!r}: damaged: {error}; {_CURE}") from error
+        raise DamagedError(f"segment {key!r}: damaged: {error}; {_CURE}") from error
     if not _KEY.match(key):
-        raise StoreError(f"segment {key!r}: not a name that a commit has; {_CURE}")
+        raise DamagedError(f"segment {key!r}: not a name that a commit has; {_CURE}")
     return part
 
 
 def indexed(data: bytes, where: str) -> Document:
     """Return the attributes in an idx object by segment; StoreError where it is damaged."""
     framed = _FRAMED.fullmatch(data)  # those of before it had a checksum are not
-    if framed and _crc32c(framed[2]) != int(framed[1]):
-        raise StoreError(f"{where}: damaged: not what was written")
+    if framed and crc32c(framed[2]) != int(framed[1]):
+        raise DamagedError(f"{where}: damaged: not what was written")
     segments = decoded(data, where).get("segments")
     if not isinstance(segments, dict):
-        raise StoreError(f"{where}: damaged: no 'segments'")
+        raise DamagedError(f"{where}: damaged: no 'segments'")
     return segments
 
 
 def _index_document(segments: Document) -> bytes:
     body = encoded(segments)
-    return b'{"crc32c":%d,"segments":%b}' % (_crc32c(body), body)
-
-
-def _crc32c(data: bytes) -> int:
-    return crc32c(np.frombuffer(data, np.uint8))
+    return b'{"crc32c":%d,"segments":%b}' % (crc32c(body), body)
 
 
 def segment_keys(files: Files) -> list[str]:
@@ -163,7 +166,7 @@ def read_segment(files: Files, key: str) -> Part:
     kind = part.rows or _NO_ROWS
     found = [kind.dtype, [sum(part.lengths), *kind.shape]]
     if found != [document.get("data_type"), document.get("shape")]:
-        raise StoreError(f"{files.named(at)}: damaged: its array is not what was noted; {_CURE}")
+        raise DamagedError(f"{files.named(at)}: damaged: its array is not what was noted; {_CURE}")
     return part
 
 
@@ -200,10 +203,12 @@ def _check_notes(rows: Sequence[Row], where: str) -> None:
 
 def _packed(rows: Sequence[Row], kind: RowType | None) -> list[Bytes]:
     """Return the bytes of each sample's rows, little-endian and in C order; nothing is joined."""
-    if kind is None:
-        return []
-    values = [row.values for row in rows if row.values is not None and row.values.size]
-    return [np.ascontiguousarray(v, kind.stored).reshape(-1).view(np.uint8) for v in values]
+    nothing = np.empty(0, np.uint8)
+    return [
+        nothing if kind is None or row.values is None or not row.values.size
+        else np.ascontiguousarray(row.values, kind.stored).reshape(-1).view(np.uint8)
+        for row in rows
+    ]  # fmt: skip
 
 
 def _attributes(rows: Sequence[Row], kind: RowType | None, data: Sequence[Bytes]) -> Document:
@@ -217,6 +222,7 @@ def _attributes(rows: Sequence[Row], kind: RowType | None, data: Sequence[Bytes]
         "dtype": kind.dtype if kind else None,
         "shape": list(kind.shape) if kind else None,
         "crc32c": [crc32c(*data)],
+        "samples_crc32c": [crc32c(each) for each in data],
     }
 
 
@@ -228,6 +234,7 @@ def _contents(
     shape = (sum(attributes["lengths"]), *kind.shape)
     chunks = [max(1, extent) for extent in shape]  # Zarr has no chunk without extent
     document = array(kind.dtype, shape, chunks=chunks, attributes=attributes)
-    if not data:
+    full = [each for each in data if each.nbytes]
+    if not full:
         return {f"{folder}/zarr.json": [document]}
-    return {f"{folder}/{chunk_name(0, len(shape))}": data, f"{folder}/zarr.json": [document]}
+    return {f"{folder}/{chunk_name(0, len(shape))}": full, f"{folder}/zarr.json": [document]}

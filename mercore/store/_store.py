@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from mercore.errors import StoreError, did_you_mean
+from mercore.errors import DamagedError, StoreError, did_you_mean
 from mercore.store._collection import Collection, Identity
 from mercore.store._compact import empty
 from mercore.store._disk import LocalFiles
@@ -17,10 +18,14 @@ from mercore.store._documents import Document, decoded, encoded, noted
 from mercore.store._documents import group as group_document
 from mercore.store._feature import Feature
 from mercore.store._files import Files
+from mercore.store._repair import Damage, check_documents, damage_of, examine, repaired
 from mercore.store._s3 import S3Files
+from mercore.watch import Silent, Watch
 
+GROUPS = ("features", "frames", "streams")
 FORMAT = 1
 """Raise it when older versions cannot read the layout any more."""
+_ROOT = group_document({"kind": "store", "format": FORMAT})
 
 
 class Store:
@@ -47,6 +52,16 @@ class Store:
         """Return the store at a place, None where nothing is yet; see `__init__`."""
         files = _files_at(path if "://" in str(path) else Path(path), endpoint)
         return cls(path, create=False, files=files) if files.list("") else None
+
+    @classmethod
+    def mend(cls, path: str | Path, *, endpoint: str | None = None) -> Damage | None:
+        """Return what was wrong with the store's own zarr.json, which is written anew then."""
+        files = _files_at(path if "://" in str(path) else Path(path), endpoint)
+        names = set(files.list("")) - {"zarr.json"}
+        if not names or names - set(GROUPS):  # nothing, or something else than a store
+            return None
+        found = check_documents(files, {"zarr.json": _ROOT}, dry_run=False)
+        return found[0] if found else None
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -90,7 +105,7 @@ class Store:
             created, header = datetime.fromisoformat(found["created"]), dict(found["header"])
         except (KeyError, TypeError, ValueError) as error:
             where = f"{self._files.named(key)}: damaged: no header, or no time"
-            raise StoreError(f"{where}; delete its folder to extract its samples again") from error
+            raise DamagedError(f"{where}; run `mer repair`") from error
         identity = Identity(group, name, fingerprint, header, created)
         return Collection(self._files.within(folder), identity)
 
@@ -124,6 +139,38 @@ class Store:
                 if fingerprint and (each := self.collection(at, name, fingerprint)):
                     found.append(each)
         return found
+
+    def folders(self) -> list[str]:
+        """Return all collections as ``group/name@fingerprint``, also where a header is damaged."""
+        below = [f"{group}/{child}" for group in GROUPS for child in self._files.list(group)]
+        return [each for each in below if "@" in each and "zarr.json" in self._files.list(each)]
+
+    def repair(
+        self,
+        folders: Mapping[str, Mapping[str, JsonValue] | None],
+        *,
+        dry_run: bool = False,
+        watch: Watch | None = None,
+    ) -> list[Damage]:
+        """Return what is damaged in collections, ``group/name@fingerprint``, and drop just that.
+
+        Every byte is read. `folders` gives the header of each, where it is known: one that is
+        damaged is written anew, or stays. With `dry_run` nothing is changed.
+        """
+        watch = watch or Silent()
+        groups = sorted({folder.partition("/")[0] for folder in folders})
+        documents = {f"{name}/zarr.json": group_document() for name in groups}
+        damage = check_documents(self._files, documents, dry_run=dry_run)
+        for folder, header in folders.items():
+            files, bar = self._files.within(folder), f"check {folder}"
+            start, advance = partial(watch.start, bar), partial(watch.advance, bar, failed=0)
+            found = (examine if dry_run else repaired)(files, start, advance)
+            damage += damage_of(files, found, folder)
+            if found.headless and header and not dry_run:
+                self._files.delete(f"{folder}/zarr.json")
+                group, name, fingerprint = re.split("[/@]", folder)
+                self.create(group, name, fingerprint, header)
+        return damage
 
     def remove(self, collection: Collection) -> None:
         """Delete a collection; nobody may be writing to it."""
@@ -175,11 +222,12 @@ def _open(files: Files, create: bool) -> None:
             raise StoreError(f"{where}: not a mercore store: found {found}") from None
         if not create:
             raise StoreError(f"{where}: no store there; mer extract makes one") from None
-        files.put_new("zarr.json", [group_document({"kind": "store", "format": FORMAT})])
+        files.put_new("zarr.json", [_ROOT])
         data = files.get("zarr.json")
     version = _attributes(decoded(data, files.named("zarr.json")), where, "store").get("format")
     if not isinstance(version, int):
-        raise StoreError(f"{where}: damaged zarr.json: found format {version!r}, expected {FORMAT}")
+        found = f"found format {version!r}, expected {FORMAT}"
+        raise DamagedError(f"{where}: damaged zarr.json: {found}")
     if version > FORMAT:
         found = f"found format {version!r}, this version reads {FORMAT}"
         raise StoreError(f"{where}: written by a newer mercore: {found}; upgrade mercore")

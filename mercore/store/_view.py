@@ -23,7 +23,7 @@ from itertools import chain
 
 import numpy as np
 
-from mercore.errors import StoreError
+from mercore.errors import DamagedError, StoreError
 from mercore.store._base import Pointer, newest_generation, read_base, read_pointer
 from mercore.store._files import Bytes, Files, Span
 from mercore.store._parts import Array, Entries, Part, Pieces, RowType
@@ -140,7 +140,8 @@ def load_view(files: Files, known: Mapping[str, Part], old: View | None = None) 
             continue
         if missing is None:
             return view
-        raise StoreError(f"{missing.filename}: missing, but the store points to it") from missing
+        found = "missing, but the store points to it"
+        raise DamagedError(f"{missing.filename}: {found}; run `mer repair`") from missing
     raise StoreError(f"{files.named('gen')}: changed {ATTEMPTS} times while it was read; try again")
 
 
@@ -154,14 +155,14 @@ def _read_view(files: Files, generation: int, known: Mapping[str, Part], old: Vi
     parts += _segments(files, pointer, known)
     if old and same and parts == old.parts:  # parts are equal only to themselves
         return old
-    return _assembled(pointer, parts, files.named(""))
+    return assembled(pointer, parts, files.named(""))
 
 
 def _segments(files: Files, pointer: Pointer, known: Mapping[str, Part]) -> list[Part]:
     """Return the committed segments that are not in the base, in the order of their keys."""
     keys = [key for key in segment_keys(files) if key not in pointer.consumed]
     new = [key for key in keys if f"seg/{key}" not in known]
-    found = _indexed(files, new)
+    found = indexed_parts(files, new)
     loose = [key for key in new if key not in found]
     read = files.each(partial(_committed, files), loose)
     found |= {key: part for key, part in zip(loose, read, strict=True) if part}
@@ -177,7 +178,7 @@ def _committed(files: Files, key: str) -> Part | None:
         return None
 
 
-def _indexed(files: Files, keys: Sequence[str]) -> dict[str, Part]:
+def indexed_parts(files: Files, keys: Sequence[str]) -> dict[str, Part]:
     """Return segments out of the idx objects, which a writer makes of its earlier commits."""
     names = defaultdict(list)
     for name in files.list("idx") if keys else []:
@@ -203,7 +204,7 @@ def _index(files: Files, name: str) -> Mapping[str, Part]:
     return {}
 
 
-def _assembled(pointer: Pointer, parts: Sequence[Part], where: str) -> View:
+def assembled(pointer: Pointer, parts: Sequence[Part], where: str) -> View:
     sizes = np.array([len(part.ids) for part in parts], np.int64)
     lengths = chain.from_iterable(part.lengths for part in parts)
     count = np.fromiter(lengths, np.int64, int(sizes.sum()))

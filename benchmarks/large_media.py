@@ -65,7 +65,9 @@ def show(path: Path, asked: str, spec: Spec, limits: Limits) -> None:
     took = time.perf_counter() - began
     raised = "default" if limits is DEFAULT else "raised"
     size = size_text(expected) if expected else ""
-    print(f"| {path.name} | {asked} | {raised} | {told} | {size} | {peak} | {took:.1f} |", flush=True)
+    print(
+        f"| {path.name} | {asked} | {raised} | {told} | {size} | {peak} | {took:.1f} |", flush=True
+    )
 
 
 def child(path: str, spec: Spec, limits: Limits, to: Connection) -> None:

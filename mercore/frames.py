@@ -128,9 +128,7 @@ def _shown(path: str, limits: Limits) -> Iterator[tuple[av.VideoFrame, float]]:
         one_thread(path, track)
         track.codec_context.options = decoder_options(limits)  # their size may change
         start: float | None = None
-        for number, frame in enumerate(
-            in_time(path, container.decode(video=0), limits), start=1
-        ):
+        for number, frame in enumerate(in_time(path, container.decode(video=0), limits), start=1):
             limits.check_frames(path, number)
             start = frame.time or 0.0 if start is None else start
             yield frame, (frame.time or 0.0) - start

@@ -25,7 +25,7 @@ import numpy as np
 from mercore.decode import read_frames, read_track
 from mercore.errors import InputError
 from mercore.limits import DEFAULT, Limits, size_text
-from mercore.media import Audio, Media, Spec, Video, Waveform
+from mercore.media import Audio, Frames, Media, Spec, Video, Waveform
 
 RATE = 16_000
 WIDTH, HEIGHT = 7680, 4320
@@ -65,9 +65,8 @@ def show(path: Path, asked: str, spec: Spec, limits: Limits) -> None:
     took = time.perf_counter() - began
     raised = "default" if limits is DEFAULT else "raised"
     size = size_text(expected) if expected else ""
-    print(
-        f"| {path.name} | {asked} | {raised} | {told} | {size} | {peak} | {took:.1f} |", flush=True
-    )
+    row = (path.name, asked, raised, told, size, peak, f"{took:.1f}")
+    print("|", " | ".join(row), "|", flush=True)
 
 
 def child(path: str, spec: Spec, limits: Limits, to: Connection) -> None:
@@ -93,8 +92,8 @@ def held(media: Media) -> int:
     """Return the bytes that the limit of memory counts."""
     if isinstance(media, Waveform):
         return media.samples.nbytes
-    assert not isinstance(media, str)
-    return int(getattr(media, "pixels").nbytes)
+    assert isinstance(media, Frames)
+    return media.pixels.nbytes
 
 
 def peak() -> int:

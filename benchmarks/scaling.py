@@ -17,7 +17,8 @@ load, a commit, a message to the parent and the compaction in the end, which are
 Of a disk, one worker commits at a time; on S3 all may. A commit on S3 takes what it takes with
 moto's server on this machine, and `--latency-ms` more for each request, which is assumed.
 `in a queue` is the share of the workers' time that they wait for the disk or the parent, `not
-shared` the share of the wall time that more workers do not shorten: loading and compaction.
+shared` the share of the wall time that more workers do not shorten: loading and compaction; `apart`
+the seconds between the first worker that ends a feature and the last.
 Not in it: reading clips over a network, other work on the machine, workers that end.
 """
 
@@ -101,9 +102,7 @@ def main() -> None:
     print(f"batch of {given.batch_size} a message {1e3 * near.message:.3f}, a commit on the disk")
     print(f"{1e3 * commit:.2f}, on S3 {1e3 * far.commit:.1f} ({1e3 * there:.1f} with moto, and")
     print(f"{requests} requests); of a clip its compaction {1e3 * compact:.3f}\n")
-    print(
-        "| store | workers | hours | speed-up | of ideal | in a queue | not shared | ends apart |"
-    )
+    print("| store | workers | hours | speed-up | of ideal | in a queue | not shared | apart |")
     print("|---|---|---|---|---|---|---|---|")
     for store, shared in (("disk", near), ("S3", far)):
         parts = [costs(one, given.encode_ms, shared) for one in ones]

@@ -26,7 +26,11 @@ from extraction import demo, enlarged
 from mercore.decode import decode
 from mercore.media import Audio, Media, Spec, Video
 
-SPECS = {"sound, 16 kHz": Audio(16_000), "4 frames": Video(count=4), "5 frames/s": Video(rate=5)}
+SPECS: dict[str, Spec] = {
+    "sound, 16 kHz": Audio(16_000),
+    "4 frames": Video(count=4),
+    "5 frames/s": Video(rate=5),
+}
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def read_track(
         _check_audio(path, int(expected * native), native, rate, limits)
         blocks = _in_blocks(_mono(container, path, channel, limits))
         checked = _checked(blocks, path, native, rate, limits)
-        samples = _joined(list(_resampled(checked, native, rate)))
+        samples = _joined(_resampled(checked, native, rate))
     _check_whole(path, "audio", len(samples) / rate, expected)
     if not len(samples):
         raise InputError(f"{path}: the audio track is empty")
@@ -138,7 +138,7 @@ def read_text(path: str, limits: Limits = DEFAULT) -> Text:
 
 
 def _in_blocks(parts: Iterator[FloatArray]) -> Iterator[FloatArray]:
-    """Yield the parts joined to blocks that the allocator gives back one by one."""
+    """Yield the parts joined to blocks of some MB: what follows costs something for each."""
     waiting: list[FloatArray] = []
     filled = 0
     for part in parts:
@@ -151,16 +151,13 @@ def _in_blocks(parts: Iterator[FloatArray]) -> Iterator[FloatArray]:
         yield np.concatenate(waiting)
 
 
-def _joined(blocks: list[FloatArray]) -> FloatArray:
-    """Return the blocks as one array and empty the list, so that nothing is held twice."""
-    if len(blocks) == 1:
-        return blocks.pop()
-    whole = np.empty(sum(map(len, blocks)), np.float32)  # takes memory as it is written to
-    end = len(whole)
-    while blocks:
-        block = blocks.pop()
-        whole[end - len(block) : end] = block
-        end -= len(block)
+def _joined(blocks: Iterator[FloatArray]) -> FloatArray:
+    """Return the blocks as one array, which grows in its place: nothing is held twice."""
+    whole = np.empty(0, np.float32)
+    for block in blocks:
+        found = len(whole)
+        whole.resize(found + len(block), refcheck=False)
+        whole[found:] = block
     return whole
 
 

@@ -78,7 +78,7 @@ def test_a_clip_of_ten_hours_is_refused_before_it_is_decoded(tmp_path: Path) -> 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     with pytest.raises(InputError) as caught:
         read_audio(str(path), 16_000)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 1  # 10 s to decode it
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 1  # many more to decode it
     assert str(caught.value) == (
         f"{path}: lasts 36000.0 s or more, and the limit is 3600 s; raise it with --max-seconds "
         "(features of a clip that failed are tried again with --retry-failed)"
@@ -176,7 +176,8 @@ def test_frames_are_held_once(tmp_path: Path) -> None:
     assert peak < 1.2 * frames.pixels.nbytes
 
 
-def test_long_audio_is_held_once_at_any_rate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rate", [16_000, 8_000])
+def test_long_audio_is_held_once_at_any_rate(tmp_path: Path, rate: int) -> None:
     path = sparse_wav(tmp_path / "long.wav", 900)
     code = (
         "import re, sys\n"
@@ -184,16 +185,12 @@ def test_long_audio_is_held_once_at_any_rate(tmp_path: Path) -> None:
         "told = lambda: open('/proc/self/status').read()\n"
         "used = lambda: 1024 * int(re.search(r'VmHWM:\\s*(\\d+)', told())[1])\n"
         "before = used()\n"
-        "half = read_track(sys.argv[1], 8_000).samples.nbytes\n"
-        "resampled = used()\n"
-        "whole = read_track(sys.argv[1], 16_000).samples.nbytes\n"
-        "print((resampled - before) / half, (used() - before) / whole)\n"
+        "size = read_track(sys.argv[1], int(sys.argv[2])).samples.nbytes\n"
+        "print(used() - before - size)\n"
     )
-    command = [sys.executable, "-c", code, str(path)]
+    command = [sys.executable, "-c", code, str(path), str(rate)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    resampled, once = map(float, done.stdout.split())
-    assert 0.9 < resampled < 1.6  # a few blocks of 4 MB beside it
-    assert 0.9 < once < 1.3
+    assert int(done.stdout) < 40e6  # a few blocks of 4 MB; at 8 kHz it has 28.8 MB, at 16 57.6
 
 
 def test_a_file_in_which_nothing_is_found_for_long_is_given_up(tmp_path: Path) -> None:
@@ -211,7 +208,7 @@ def test_decoding_that_takes_long_is_given_up(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     with pytest.raises(InputError, match=r"long.wav: has taken 0\.\d s to decode or more"):
         read_track(str(path), 16_000, limits=limits)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 2  # 10 s to decode it
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 2  # many more to decode it
 
 
 def test_clips_that_wait_for_their_encoder_take_little_memory(
@@ -271,7 +268,7 @@ def test_limits_come_from_the_environment_too(
     monkeypatch.setenv("MERCORE_EXTRACT_MAX_MEMORY", "40kB")
     result = mer("extract", "--device", "cpu")
     assert result.exit_code == 3
-    assert re.search(r"needs 46.88KiB of memory.* 39.07KiB", result.output), result.output
+    assert re.search(r"needs 62.5KiB of memory.* 39.07KiB", result.output), result.output
 
 
 @pytest.mark.parametrize(

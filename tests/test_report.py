@@ -25,6 +25,7 @@ from mercore.report import (
     render,
     summary_table,
 )
+from mercore.results import FASTER
 
 CLASSES = ("neutral", "angry", "happy")
 EVIL = "<script>alert('x')</script>"
@@ -253,7 +254,7 @@ def test_the_slowest_part_of_each_feature_is_said_with_what_makes_it_faster(
     mel, vit = report["features"]
     assert (mel["slowest"], mel["faster"]) == ("encode", FASTER["encode"])
     assert (vit["slowest"], vit["faster"]) == ("", "")
-    assert f"encode{FASTER['encode']}" in Page(render(report)).cells
+    assert {"encode", FASTER["encode"]} <= set(Page(render(report)).cells)
 
 
 def test_training_samples_are_listed_last(result: Result) -> None:

@@ -211,6 +211,13 @@ def test_decoding_that_takes_long_is_given_up(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 2  # many more to decode it
 
 
+def wait_until_nothing_is_allocated() -> None:
+    before = -1
+    while (now := tracemalloc.get_traced_memory()[0]) != before:
+        before = now
+        time.sleep(0.3)
+
+
 def test_clips_that_wait_for_their_encoder_take_little_memory(
     folder: Path,
 ) -> None:
@@ -223,7 +230,7 @@ def test_clips_that_wait_for_their_encoder_take_little_memory(
     tracemalloc.start()
     with reader.ahead(made.manifest.samples, threads=2) as items:
         found = [next(items).sample.id]
-        time.sleep(0.3)  # the threads would read 16 of them
+        wait_until_nothing_is_allocated()  # the threads would read 16 of them
         _, peak = tracemalloc.get_traced_memory()
         found += [item.sample.id for item in items]
     tracemalloc.stop()

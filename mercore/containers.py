@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import TypeVar
 
 import av
 from av.audio.stream import AudioStream
@@ -26,6 +28,7 @@ _FORMATS = (
     "wav,webm,wv,bmp_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
 )
 _CLOCK = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d+)?)")
+_Part = TypeVar("_Part")
 _NOT_READ = "not in a format that is read: a playlist or another list of files, or unusual media"
 
 
@@ -34,14 +37,24 @@ def open_media(path: str, limits: Limits) -> Iterator[InputContainer]:
     """Give the opened file; raises InputError naming it, also for what goes wrong inside.
 
     FFmpeg opens nothing but the file: formats that are lists of files are refused before they are
-    read, and no protocol but that of files is there.
+    read, and no protocol but that of files is there. It may take as long as the limits say to open
+    the file, and to find the next packet in it.
     """
     problem = "cannot be read as media"
+    began = time.monotonic()
     try:
-        with av.open(path, options=_options(limits), metadata_errors="replace") as container:
+        with av.open(
+            path,
+            options=_options(limits),
+            metadata_errors="replace",
+            timeout=limits.max_decoding,
+        ) as container:
             problem = "is damaged or cut short"
             _check_riff(path)
             yield container
+    except av.error.ExitError as error:  # its timeout
+        limits.check_decoding(path, time.monotonic() - began)
+        raise InputError(f"{path}: {problem}: {error.strerror}") from error
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         if error.errno == errno.EINVAL and problem == "cannot be read as media":
@@ -49,6 +62,22 @@ def open_media(path: str, limits: Limits) -> Iterator[InputContainer]:
         if os.path.exists(path) and not os.path.getsize(path):
             reason = "the file is empty"
         raise InputError(f"{path}: {problem}: {reason}") from error
+
+
+def in_time(path: str, parts: Iterator[_Part], limits: Limits) -> Iterator[_Part]:
+    """Yield the packets or frames; raises InputError once FFmpeg has taken too long over them.
+
+    What is done with them in between does not count.
+    """
+    spent = 0.0
+    while True:
+        began = time.monotonic()
+        part = next(parts, None)
+        spent += time.monotonic() - began
+        limits.check_decoding(path, spent)
+        if part is None:
+            return
+        yield part
 
 
 def _options(limits: Limits) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 from av.container import InputContainer
 
-from mercore.containers import duration, one_thread, open_media
+from mercore.containers import duration, in_time, one_thread, open_media
 from mercore.errors import InputError
 from mercore.frames import read_frames, sample_times, stream_frames
 from mercore.limits import DEFAULT, Limits
@@ -62,8 +62,7 @@ def read_track(
 ) -> Waveform:
     """Return what ``read_audio`` does, or one channel of it; silence is fine here.
 
-    A file that has fewer channels gives its last one. Holds the audio once, and once more at
-    another rate.
+    A file that has fewer channels gives its last one. Holds the audio once, at `rate`.
     """
     with open_media(path, limits) as container:
         if not container.streams.audio:
@@ -74,23 +73,40 @@ def read_track(
         if not native:
             raise InputError(f"{path}: its audio has a rate of 0 Hz; it is damaged")
         _check_audio(path, int(expected * native), native, rate, limits)
-        parts: list[FloatArray] = []
-        found = 0
-        for part in _in_blocks(_mono(container, native, channel)):
-            parts.append(part)
-            found += len(part)
-            _check_audio(path, found, native, rate, limits)
-    samples = _joined(parts)
-    _check_whole(path, "audio", len(samples) / native, expected)
+        blocks = _in_blocks(_mono(container, path, channel, limits))
+        checked = _checked(blocks, path, native, rate, limits)
+        samples = _joined(_resampled(checked, native, rate))
+    _check_whole(path, "audio", len(samples) / rate, expected)
     if not len(samples):
         raise InputError(f"{path}: the audio track is empty")
-    return resample(Waveform(samples, native), rate)
+    return Waveform(samples, rate)
+
+
+def _checked(
+    blocks: Iterator[FloatArray], path: str, native: int, rate: int, limits: Limits
+) -> Iterator[FloatArray]:
+    """Yield the blocks while all together are within the limits."""
+    found = 0
+    for block in blocks:
+        found += len(block)
+        _check_audio(path, found, native, rate, limits)
+        yield block
 
 
 def _check_audio(path: str, samples: int, native: int, rate: int, limits: Limits) -> None:
     limits.check_seconds(path, samples / native)
-    resampled = 0 if rate == native else math.ceil(samples * rate / native)
-    limits.check_memory(path, _BYTES * (samples + resampled), "audio")
+    limits.check_memory(path, _BYTES * math.ceil(samples * rate / native), "audio")
+
+
+def _resampled(blocks: Iterator[FloatArray], native: int, rate: int) -> Iterator[FloatArray]:
+    """Yield the blocks at `rate` Hz: together bit for bit what ``resample`` makes of the whole."""
+    if native == rate:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(native, rate, 1)
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 
 
 def resample(audio: Waveform, rate: int) -> Waveform:
@@ -122,7 +138,7 @@ def read_text(path: str, limits: Limits = DEFAULT) -> Text:
 
 
 def _in_blocks(parts: Iterator[FloatArray]) -> Iterator[FloatArray]:
-    """Yield the parts joined to blocks that the allocator gives back one by one."""
+    """Yield the parts joined to blocks of some MB: what follows costs something for each."""
     waiting: list[FloatArray] = []
     filled = 0
     for part in parts:
@@ -135,23 +151,22 @@ def _in_blocks(parts: Iterator[FloatArray]) -> Iterator[FloatArray]:
         yield np.concatenate(waiting)
 
 
-def _joined(blocks: list[FloatArray]) -> FloatArray:
-    """Return the blocks as one array and empty the list, so that nothing is held twice."""
-    if len(blocks) == 1:
-        return blocks.pop()
-    whole = np.empty(sum(map(len, blocks)), np.float32)  # takes memory as it is written to
-    end = len(whole)
-    while blocks:
-        block = blocks.pop()
-        whole[end - len(block) : end] = block
-        end -= len(block)
+def _joined(blocks: Iterator[FloatArray]) -> FloatArray:
+    """Return the blocks as one array, which grows in its place: nothing is held twice."""
+    whole = np.empty(0, np.float32)
+    for block in blocks:
+        found = len(whole)
+        whole.resize(found + len(block), refcheck=False)
+        whole[found:] = block
     return whole
 
 
-def _mono(container: InputContainer, rate: int, channel: int | None) -> Iterator[FloatArray]:
+def _mono(
+    container: InputContainer, path: str, channel: int | None, limits: Limits
+) -> Iterator[FloatArray]:
     # FFmpeg's own mix to mono weighs stereo by 0.7 each, so that loud music clips: take the mean.
-    converter = av.AudioResampler(format="fltp", rate=rate)
-    for frame in container.decode(audio=0):
+    converter = av.AudioResampler(format="fltp", rate=container.streams.audio[0].rate)
+    for frame in in_time(path, container.decode(audio=0), limits):
         for planar in converter.resample(frame):
             channels = planar.to_ndarray()
             if channel is None:

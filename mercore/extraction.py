@@ -51,10 +51,14 @@ class Seconds:
     def slowest(self, threads: int) -> str:
         """Return what to make faster: ``decode``, by so many threads, ``encode`` or ``write``.
 
-        ``""`` where nothing was done.
+        Those two are done one after the other, while the threads decode. ``""`` where nothing was
+        done.
         """
-        parts = {"encode": self.encode, "decode": self.decode / threads, "write": self.write}
-        return max(parts, key=parts.__getitem__) if self.samples else ""
+        if not self.samples:
+            return ""
+        if self.decode / threads > self.encode + self.write:
+            return "decode"
+        return "encode" if self.encode >= self.write else "write"
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Outcome:
     """Samples for which the manifest gives nothing to read."""
     seconds: Seconds = field(default_factory=Seconds)
     slowest: str = ""
-    """The part that took longest: ``decode``, ``encode`` or ``write``; ``""`` for nothing done."""
+    """What to make faster: ``decode``, ``encode`` or ``write``; ``""`` where nothing was done."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +123,13 @@ class Extraction:
         failed, absent = self.target.failed(samples), self.target.absent(samples)
         if not self.work.stop.is_set():
             self._tell_finished(self.seconds.samples, len(failed))
-        slowest = self.seconds.slowest(self.work.machine.threads)
         new = self.seconds.samples
-        return Outcome(self.node, len(samples), new, failed, absent, self.seconds, slowest)
+        return Outcome(
+            self.node, len(samples), new, failed, absent, self.seconds, self._slowest()
+        )
+
+    def _slowest(self) -> str:
+        return self.seconds.slowest(self.work.machine.threads)
 
     def _tell_finished(self, extracted: int, failed: int) -> None:
         parts = {**asdict(self.seconds), "samples": len(self.work.samples)}
@@ -136,7 +144,7 @@ class Extraction:
                 engine.extract(self, in_turn(todo, self.others))
         finally:
             self.seconds.wall = time.perf_counter() - self._began
-            self.target.note(asdict(self.seconds))
+            self.target.note({**asdict(self.seconds), "slowest": self._slowest()})
         if not self.work.stop.is_set():
             self.target.tidy()
 

@@ -11,7 +11,14 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mercore.containers import decoder_options, duration, one_thread, open_media, seconds
+from mercore.containers import (
+    decoder_options,
+    duration,
+    in_time,
+    one_thread,
+    open_media,
+    seconds,
+)
 from mercore.errors import InputError
 from mercore.limits import DEFAULT, Limits
 from mercore.media import Frames, Video
@@ -83,7 +90,7 @@ def _packet_times(
     path: str, container: InputContainer, track: VideoStream, limits: Limits
 ) -> Iterator[float]:
     found = 0
-    for packet in container.demux(track):
+    for packet in in_time(path, container.demux(track), limits):
         if packet.pts is not None and not packet.is_discard:
             found += 1
             limits.check_frames(path, found)
@@ -121,7 +128,7 @@ def _shown(path: str, limits: Limits) -> Iterator[tuple[av.VideoFrame, float]]:
         one_thread(path, track)
         track.codec_context.options = decoder_options(limits)  # their size may change
         start: float | None = None
-        for number, frame in enumerate(container.decode(video=0), start=1):
+        for number, frame in enumerate(in_time(path, container.decode(video=0), limits), start=1):
             limits.check_frames(path, number)
             start = frame.time or 0.0 if start is None else start
             yield frame, (frame.time or 0.0) - start

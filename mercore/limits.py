@@ -32,6 +32,8 @@ class Limits:
     """Bytes of one medium of a clip, decoded: 4 a sample of audio, 3 a pixel of a wanted frame."""
     max_text: int = 1024**2
     """Bytes of a text file."""
+    max_decoding: float = 600.0
+    """Seconds that FFmpeg may take to open or to read through a file."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -72,11 +74,17 @@ class Limits:
             size = f"has {size_text(found)} of text"
             raise _beyond(path, size, size_text(self.max_text), "max-text")
 
+    def check_decoding(self, path: str, found: float) -> None:
+        """Raise InputError for a file that takes FFmpeg longer."""
+        if found > self.max_decoding:
+            took = f"has taken {found:.1f} s to decode"
+            raise _beyond(path, took, f"{self.max_decoding:g} s", "max-decoding")
+
 
 DEFAULT = Limits()
 """What decoding refuses where nothing else is said."""
 
-NO_LIMITS = Limits(math.inf, 2**62, 2**62, 2**62, 2**62)
+NO_LIMITS = Limits(math.inf, 2**62, 2**62, 2**62, 2**62, math.inf)
 """For files that are the user's own and known."""
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from mercore.ahead import Room
 from mercore.components import Inputs, Preprocessor
 from mercore.decode import decode, resample, sample_times
 from mercore.errors import InputError, MercoreError
@@ -96,28 +97,40 @@ class Reader:
 
     @contextmanager
     def ahead(self, samples: Iterable[Sample], threads: int) -> Iterator[Iterator[Item]]:
-        """Give an iterator over the samples, read in order by `threads` threads."""
+        """Give an iterator over the samples, read in order by `threads` threads.
+
+        Items that wait take no more memory than the limits give one medium, and one item a thread.
+        """
         pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        room = Room(self._limits.max_memory)
         try:
-            yield self._items(pool, samples, threads * _AHEAD)
+            yield self._items(pool, room, samples, threads * _AHEAD)
         finally:
+            room.open()
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _items(
-        self, pool: ThreadPoolExecutor, samples: Iterable[Sample], limit: int
+        self, pool: ThreadPoolExecutor, room: Room, samples: Iterable[Sample], limit: int
     ) -> Iterator[Item]:
         waiting: deque[Future[Item]] = deque()
-        for sample in samples:
-            waiting.append(pool.submit(self.read, sample))
+        for number, sample in enumerate(samples):
+            waiting.append(pool.submit(self._read_in, room, number, sample))
             if len(waiting) >= limit:
-                yield self._next(waiting)
+                yield self._next(waiting, room)
         while waiting:
-            yield self._next(waiting)
+            yield self._next(waiting, room)
 
-    def _next(self, waiting: deque[Future[Item]]) -> Item:
+    def _read_in(self, room: Room, number: int, sample: Sample) -> Item:
+        room.enter(number)
+        item = self.read(sample)
+        room.fill(_size(item))
+        return item
+
+    def _next(self, waiting: deque[Future[Item]], room: Room) -> Item:
         began = time.perf_counter()
         item = waiting.popleft().result()
         self.waited += time.perf_counter() - began
+        room.take(_size(item))
         return item
 
     def read(self, sample: Sample) -> Item:
@@ -152,6 +165,13 @@ class Reader:
         if words is not None:
             return Text(words)
         raise AbsentError(f"the manifest gives no {stream} for this sample")
+
+
+def _size(item: Item) -> int:
+    """Return the bytes of the item's media; those of texts are few."""
+    media = item.inputs.values()
+    sounds = sum(each.samples.nbytes for each in media if isinstance(each, Waveform))
+    return sounds + sum(each.pixels.nbytes for each in media if isinstance(each, Frames))
 
 
 def _fitted(media: Media, spec: Spec) -> Media:

@@ -18,7 +18,8 @@ Keys of report.json (``format`` 1); what cannot be computed is left out or null,
 - ``ablation``: the content of ablation.json as ``mercore.ablation`` says, or null;
 - ``features``: a list of ``name``, ``kind``, ``uses``, ``fingerprint``, ``dim``, ``samples``,
   ``failed``, ``failures`` (``reason``, ``samples``, first ``ids``), ``failures_left_out``,
-  ``seconds``, ``rate`` (samples a second), ``decode``, ``encode``, ``write``, ``records``;
+  ``seconds``, ``rate`` (samples a second), ``decode``, ``encode``, ``write``, ``slowest`` (of
+  those three) and ``faster`` (what makes it faster), both ``""`` if unknown, ``records``;
 - ``samples``: ``total`` and ``rows``, the first few hundred, training samples last;
   ``uncertain``: the decisions with the least support. A row has ``id``, ``split``, ``label``
   (null: unlabelled), ``decided``, ``probability``, ``support``, ``second``, ``branches``, and
@@ -39,7 +40,7 @@ from mercore.components import IntArray
 from mercore.listing import first, rows, uncertain
 from mercore.metrics import accuracy, bootstrap, confusion, macro_f1, per_class, waf
 from mercore.page import render
-from mercore.results import BranchResult, FeatureResult, ManifestResult, Result
+from mercore.results import FASTER, BranchResult, FeatureResult, ManifestResult, Result
 
 __all__ = [
     "BranchResult",
@@ -212,5 +213,7 @@ def _feature(feature: FeatureResult) -> JsonValue:
         "decode": feature.decode,
         "encode": feature.encode,
         "write": feature.write,
+        "slowest": feature.slowest,
+        "faster": FASTER.get(feature.slowest, ""),
         "records": dict(feature.records),
     }

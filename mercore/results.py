@@ -59,6 +59,14 @@ def votes(branches: Sequence[BranchResult], labels: IntArray | None = None) -> V
     )
 
 
+FASTER: Mapping[str, str] = {
+    "decode": "more --threads, or smaller videos",
+    "encode": "a GPU, or --devices for several or for more processes",
+    "write": "larger batches (--batch), or a store on a faster disk",
+}
+"""What makes each part of an extraction faster."""
+
+
 @dataclass(frozen=True)
 class FeatureResult:
     """What the extraction of one feature or stream took and gave."""
@@ -75,9 +83,11 @@ class FeatureResult:
     seconds: float
     """Wall time of all runs that extracted some of it."""
     decode: float
-    """Seconds of decoding; it runs beside encoding, so the three may add up to more."""
+    """Seconds of decoding in all threads, beside encoding: the three may add up to more."""
     encode: float
     write: float
+    slowest: str
+    """What to make faster, by the longest of those runs: a key of ``FASTER``, or ``""``."""
     records: Mapping[str, JsonValue]
     """A summary of the records, such as how many samples have a warning."""
 

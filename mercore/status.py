@@ -13,7 +13,7 @@ from mercore.errors import RegistryError, RunError, did_you_mean
 from mercore.manifest import Manifest
 from mercore.media import Words
 from mercore.pipeline import Node, Pipeline
-from mercore.results import FeatureResult
+from mercore.results import FASTER, FeatureResult
 from mercore.store import Collection, Entries, Entry, Store
 
 
@@ -38,6 +38,7 @@ def _result(node: Node, manifest: Manifest, store: Store) -> FeatureResult:
         decode=_total(notes, "decode"),
         encode=_total(notes, "encode"),
         write=_total(notes, "write"),
+        slowest=_slowest(notes),
         records=_summary(entry.record for entry in noted.values()),
     )
 
@@ -61,6 +62,13 @@ def _dim(node: Node, collection: Collection | None) -> int | None:
 def _total(notes: Sequence[Mapping[str, Any]], key: str) -> float:
     found = (note.get(key) for note in notes)  # any program may add notes
     return float(sum(value for value in found if isinstance(value, int | float)))
+
+
+def _slowest(notes: Sequence[Mapping[str, Any]]) -> str:
+    """Return what was slowest in the longest run."""
+    told = [note for note in notes if note.get("slowest") in FASTER]
+    longest = max(told, key=lambda note: _total([note], "wall"), default={"slowest": ""})
+    return str(longest["slowest"])
 
 
 def _summary(records: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]:

@@ -15,6 +15,7 @@ from mercore.decode import (
     read_frames,
     read_text,
     read_track,
+    resample,
     sample_times,
 )
 from mercore.errors import InputError
@@ -32,6 +33,13 @@ def test_audio_is_resampled_to_the_rate_that_is_asked_for(tmp_path: Path) -> Non
     middle = slice(1_000, 7_000)  # the filter rings at the ends
     expected = 0.5 * np.sin(2 * np.pi * 440 * times)
     assert np.abs(audio.samples[middle] - expected[middle]).max() < 2e-3
+
+
+def test_long_audio_is_resampled_bit_for_bit_as_it_is_in_one_piece(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-9_000, 9_000, (1, 25 * 44_100)).astype(np.int16)
+    path = str(write_samples(tmp_path / "a.wav", noise, 44_100))
+    whole = resample(read_audio(path, 44_100), 16_000)
+    assert np.array_equal(read_audio(path, 16_000).samples, whole.samples)
 
 
 def test_audio_at_its_own_rate_is_exact(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from mercore.plugins import Plugins
 from mercore.project import Project
 from mercore.registry import Registry
 from mercore.resolve import resolve
+from mercore.results import FASTER
+from mercore.status import feature_results
 from mercore.store import Store
 
 TOYS = Path(__file__).parent / "toys"
@@ -91,8 +93,15 @@ def test_the_seconds_are_noted_and_the_slowest_part_is_said(tmp_path: Path) -> N
     assert note["encode"] > 0.02
     assert 0 < note["load"] < note["wall"]
     assert outcome.slowest in ("encode", "write")
-    assert Seconds(1, decode=4.0, encode=3.0).slowest(2) == "encode"
-    assert Seconds(1, decode=8.0, encode=3.0).slowest(2) == "decode"
+    (kept,) = feature_results(made.pipeline, made.manifest, made.store)
+    assert kept.slowest == note["slowest"] == outcome.slowest
+
+
+def test_decoding_is_slowest_where_what_is_done_beside_it_takes_less() -> None:
+    assert Seconds(1, decode=8.0, encode=3.0, write=0.9).slowest(2) == "decode"
+    assert Seconds(1, decode=8.0, encode=3.0, write=1.1).slowest(2) == "encode"
+    assert Seconds(1, decode=1.0, encode=1.0, write=2.0).slowest(2) == "write"
+    assert Seconds().slowest(2) == ""
 
 
 # A worker that ends
@@ -335,7 +344,10 @@ def test_the_command_takes_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     (row,) = mer_json("extract", "--devices", "cpu:2")
     assert (row["extracted"], row["failed"]) == (20, 0)
-    assert row["slowest"] in ("decode", "encode", "write")
+    assert row["faster"] == FASTER[row["slowest"]]
+    (kept,) = mer_json("status")["current"]
+    assert (kept["slowest"], kept["faster"]) == (row["slowest"], row["faster"])
+    assert f"slowest is {kept['slowest']} (few): {kept['faster']}" in mer("status").output
     assert len(Store(tmp_path / "mer.zarr")["few"].ids) == 20
     result = mer("extract", "--devices", "gpu")
     assert result.exit_code == 1

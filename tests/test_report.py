@@ -25,6 +25,7 @@ from mercore.report import (
     render,
     summary_table,
 )
+from mercore.results import FASTER
 
 CLASSES = ("neutral", "angry", "happy")
 EVIL = "<script>alert('x')</script>"
@@ -63,6 +64,7 @@ def feature(name: str, failed: tuple[tuple[str, str], ...] = ()) -> FeatureResul
         decode=1.0,
         encode=2.5,
         write=0.5,
+        slowest="encode",
         records={"clipped": 1},
     )
 
@@ -242,6 +244,17 @@ def test_samples_a_second_are_left_out_where_nothing_was_extracted(result: Resul
     mel, vit = built(replace(result, features=(feature("mel"), stored)))["features"]
     assert (mel["rate"], vit["rate"]) == (4.0, None)
     assert "stored" in Page(render(built(replace(result, features=(stored,))))).cells
+
+
+def test_the_slowest_part_of_each_feature_is_said_with_what_makes_it_faster(
+    result: Result,
+) -> None:
+    stored = replace(feature("vit"), slowest="")
+    report = built(replace(result, features=(feature("mel"), stored)))
+    mel, vit = report["features"]
+    assert (mel["slowest"], mel["faster"]) == ("encode", FASTER["encode"])
+    assert (vit["slowest"], vit["faster"]) == ("", "")
+    assert {"encode", FASTER["encode"]} <= set(Page(render(report)).cells)
 
 
 def test_training_samples_are_listed_last(result: Result) -> None:

@@ -91,6 +91,7 @@ def feature(name: str, seconds: float) -> FeatureResult:
         decode=seconds / 4,
         encode=seconds,
         write=seconds / 100,
+        slowest="encode" if seconds else "",
         records={EVIL: EVIL} if name == EVIL else {},
     )
 

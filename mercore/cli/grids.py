@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
+from rich.cells import cell_len
 
 from mercore.cli.show import Json
 from mercore.markup import Grid
+
+_LONGEST = 30  # columns: longer words are broken where there is no room
 
 
 def split_name(name: str) -> str:
@@ -81,3 +84,20 @@ def _behind(difference: Json | None) -> tuple[str, str]:
 
 def _interval(low: float, high: float) -> str:
     return f"{low:.3f} to {high:.3f}"
+
+
+def widths(grid: Grid, room: int) -> list[int]:
+    """Return how wide each column is: the widest give way, as far as their words stay whole."""
+    columns = [list(column) for column in zip(grid.columns, *grid.rows, strict=True)]
+    widths = [max(map(cell_len, cells)) for cells in columns]
+    least = [
+        min(_LONGEST, max((cell_len(word) for cell in cells for word in cell.split()), default=1))
+        for cells in columns
+    ]
+    gaps = 2 * (len(columns) - 1)
+    while sum(widths) + gaps > room:
+        able = [i for i, width in enumerate(widths) if width > least[i]]
+        if not able:
+            break
+        widths[max(able, key=widths.__getitem__)] -= 1
+    return widths

@@ -108,6 +108,13 @@ LIMITS = [
         metavar="SIZE",
         help="The largest text file.",
     ),
+    click.option(
+        "--max-decoding",
+        default=DEFAULT.max_decoding,
+        type=click.FloatRange(0, min_open=True),
+        metavar="S",
+        help="The longest that decoding a file may take.",
+    ),
 ]
 ROOT = click.option("--root", metavar="DIR", help="Refuse media that do not lie below this folder.")
 WATCHED = [

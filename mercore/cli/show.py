@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mercore.errors import few
+from mercore.results import FASTER
+
 if TYPE_CHECKING:
     from mercore.components import Decision
     from mercore.corrupt import Corrupted
@@ -69,6 +72,7 @@ def extracted(outcomes: Sequence[Outcome]) -> list[Json]:
             "encode": round(outcome.seconds.encode, 3),
             "write": round(outcome.seconds.write, 3),
             "slowest": outcome.slowest,
+            "faster": FASTER.get(outcome.slowest, ""),
         }
         for outcome in outcomes
     ]
@@ -91,6 +95,16 @@ def repaired(found: Repair, root: Damage | None) -> Json:
         "imported": list(found.imported),
         "unknown": list(found.unknown),
     }
+
+
+def faster(rows: Sequence[Json]) -> list[str]:
+    """Return a line for each part that is the slowest of some: what makes it faster."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        names.setdefault((row["slowest"], row["faster"]), []).append(row["name"])
+    return [
+        f"slowest is {part} ({few(of)}): {advice}" for (part, advice), of in names.items() if part
+    ]
 
 
 def reasons(failed: Mapping[str, str]) -> list[Json]:
@@ -119,6 +133,8 @@ def stored(project: Project) -> Json:
                 "failed": len(result.failed),
                 "failures": reasons(dict(result.failed)),
                 "dim": result.dim,
+                "slowest": result.slowest,
+                "faster": FASTER.get(result.slowest, ""),
             }
             for result in results
         ],

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
-from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mercore.cli import grids
+from mercore.cli import grids, show
 from mercore.cli.main import size
 from mercore.cli.show import Json
 from mercore.markup import Grid
 
 _REASONS = 5
 _SYNTHETIC = "Synthetic data: these numbers show that the pipeline learns, nothing else."
-_LONGEST = 30  # columns: longer words are broken where there is no room
 _WHOLE = 10_000  # columns: none of our rows is longer
 
 
@@ -59,6 +57,8 @@ def print_extracted(about: Sequence[Json]) -> None:
             row["slowest"],
         )  # fmt: skip
     _print(table)
+    for line in show.faster(about):
+        _say(line)
     for row in about:
         print_reasons(row["name"], row["failures"])
 
@@ -75,14 +75,16 @@ def print_reasons(name: str, failures: Sequence[Json]) -> None:
 
 def print_stored(about: Json) -> None:
     """Print a table of the current features; what is superseded below it."""
-    table = _table("name", "kind", "fingerprint", "dim", "done", "failed")
+    table = _table("name", "kind", "fingerprint", "dim", "done", "failed", "slowest")
     for row in about["current"]:
         done = f"{row['done']} of {row['samples']}"
         _add(
             table, row["name"], row["kind"], row["fingerprint"], row["dim"] or "", done,
-            row["failed"] or "",
+            row["failed"] or "", row["slowest"],
         )  # fmt: skip
     _print(table)
+    for line in show.faster(about["current"]):
+        _say(line)
     for row in about["current"]:
         print_reasons(row["name"], row["failures"])
     for row in about["superseded"]:
@@ -211,26 +213,9 @@ def print_grid(grid: Grid) -> None:
         _add(table, *row)
     console = Console()
     if console.is_terminal:
-        for column, width in zip(table.columns, _widths(grid, console.width), strict=True):
+        for column, width in zip(table.columns, grids.widths(grid, console.width), strict=True):
             column.width = width
     _print(table)
-
-
-def _widths(grid: Grid, room: int) -> list[int]:
-    """Return how wide each column is: the widest give way, as far as their words stay whole."""
-    columns = [list(column) for column in zip(grid.columns, *grid.rows, strict=True)]
-    widths = [max(map(cell_len, cells)) for cells in columns]
-    least = [
-        min(_LONGEST, max((cell_len(word) for cell in cells for word in cell.split()), default=1))
-        for cells in columns
-    ]
-    gaps = 2 * (len(columns) - 1)
-    while sum(widths) + gaps > room:
-        able = [i for i, width in enumerate(widths) if width > least[i]]
-        if not able:
-            break
-        widths[max(able, key=widths.__getitem__)] -= 1
-    return widths
 
 
 def _add(table: Table, *cells: object) -> None:

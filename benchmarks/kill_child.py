@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -10,6 +11,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from mercore.cli import main
+from mercore.engines._processes import _Crew
 from mercore.errors import RunError
 from mercore.folder import RunFolder
 from mercore.store import Collection, Store
@@ -24,11 +26,21 @@ def child(arguments: Sequence[str], to: Connection) -> None:
     say_after(
         to, Collection, "commit", lambda at, rows: [f"{at.identity.folder} {r.id}" for r in rows]
     )
-    say_after(to, RunFolder, "save_branch", lambda at, name, *_: [name])
+    say_after(to, _Crew, "_committed", lambda crew, _, message: done(crew, message.ids))
+    say_after(to, RunFolder, "save_branch", lambda at, name, *_: [f"{at.path}/branches/{name}"])
     to.send([])
     began = time.perf_counter()
-    run(arguments)
+    try:
+        run(arguments)
+    except RunError as error:  # such as for a worker that was killed before it was ready
+        sys.exit(str(error))
     to.send(time.perf_counter() - began)
+
+
+def done(crew: _Crew, ids: Sequence[str]) -> list[str]:
+    """Return the names of the samples that a worker process has committed."""
+    node = crew._extraction.node
+    return [f"{group}/{node.name}@{node.fingerprint} {id}" for group in node.groups for id in ids]
 
 
 def say_after(

@@ -20,7 +20,7 @@ from mercore.components import IntArray, Weights
 from mercore.dataset import Dataset, feature_entries, lacking, read_dataset
 from mercore.errors import RunError
 from mercore.events import BranchTrained, RoundDone
-from mercore.fingerprints import branch_keys, describe, mined_keys
+from mercore.fingerprints import branch_keys, common_key, describe, mined_keys
 from mercore.folder import RunFolder
 from mercore.machine import limited
 from mercore.mining import PseudoLabels, mine
@@ -210,12 +210,13 @@ class Training:
         start: Sequence[Weights] | None,
     ) -> branches.Trained:
         project, mining = self.project, self.project.pipeline.registry.content.mining
-        data = self._data(branch.fusion.most_frames)
+        data, fitted = self._data(branch.fusion.most_frames), branch
         if start and mining:
-            branch = replace(branch, fusion=varied(branch.fusion, {"epochs": mining.warm}))
-        trained = self._trained(branch, data, self._folds, pseudo, start)
+            fitted = replace(branch, fusion=varied(branch.fusion, {"epochs": mining.warm}))
+        trained = self._trained(fitted, data, self._folds, pseudo, start)
         about = {
             "key": key,
+            "common": common_key(project.pipeline, project.manifest),
             "features": dict(project.pipeline.fingerprints(branch)),
             "fusion": describe(branch.fusion),
             "versions": versions(project.pipeline.origins(branch)),

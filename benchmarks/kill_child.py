@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from threading import Lock
 from typing import Any
 
 from click.testing import CliRunner
@@ -47,11 +48,12 @@ def say_after(
     to: Connection, kind: type[object], method: str, names: Callable[..., list[str]]
 ) -> None:
     """Let a method send the names of what it was given, each time it has returned."""
-    silent = getattr(kind, method)
+    silent, lock = getattr(kind, method), Lock()
 
     def speaking(*arguments: Any) -> None:
         silent(*arguments)
-        to.send(names(*arguments))
+        with lock:
+            to.send(names(*arguments))
 
     setattr(kind, method, speaking)
 

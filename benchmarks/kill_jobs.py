@@ -47,10 +47,15 @@ class Job:
 
 
 def samples_in(folder: Path) -> Found:
+    """Return what `samples_at` finds in the store of a folder."""
+    return samples_at(folder / "mer.zarr")
+
+
+def samples_at(path: str | Path) -> Found:
     """Return what is noted of each sample, and its values; a StoreError for a damaged file."""
     found: dict[str, object] = {}
-    path = folder / "mer.zarr"
-    for collection in Store(path).collections() if path.exists() else ():
+    store = Store.find(path)
+    for collection in store.collections() if store else ():
         collection.verify()
         for id, entry in collection.entries().items():
             rows = np.empty(0) if entry.failed else collection.sequence(id)
@@ -120,7 +125,8 @@ def jobs(home: Path, samples: int) -> Mapping[str, Job]:
         "extraction": Job(Path.mkdir, lambda at: [[*extract, f"{at}/mer.zarr"]], samples_in),
         "workers": Job(
             Path.mkdir,
-            lambda at: [[*extract[:-1], "--devices=cpu:2", f"--store={at}/mer.zarr"]],
+            # One feature: to start its workers takes longer than anything else.
+            lambda at: [[*extract[:-1], "--devices=cpu:2", f"--store={at}/mer.zarr", "letters"]],
             samples_in,
             workers=True,
         ),

@@ -260,7 +260,8 @@ class RunFolder:
         # Not ascontiguousarray, which gives a single number a dimension.
         content = save({key: np.asarray(array, order="C") for key, array in arrays.items()})
         replace(self._branch(name, f"{file}.safetensors"), content)
-        return value(content)
+        checksum: int = value(content)
+        return checksum
 
     def _arrays(self, name: str, file: str, known: Mapping[str, int]) -> dict[str, NDArray[Any]]:
         """Return the arrays of a file; `known` has its crc32c, if that was noted."""

@@ -191,7 +191,7 @@ def test_a_training_that_is_broken_off_is_not_half_used(folder: Path) -> None:
     assert None not in whole
     assert whole[0] != whole[1]
     seen = set()
-    for number in range(0, 1000, 3):
+    for number in range(0, 1000, 7):
         shutil.copytree(folder / "old", folder / f"{number}")
         with pytest.MonkeyPatch.context() as patch, suppress(Death):
             dying(patch, number, Death())

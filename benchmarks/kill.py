@@ -3,9 +3,10 @@
     python benchmarks/kill.py [--kills 50] [--samples 1000] [--seed 0] [JOB]...
 
 Each runs as a process of its own that says what it was told is on the disk (kill_child.py), and is
-killed (SIGKILL) so many times, once in each of so many equal parts of the time it takes; of
-`workers`, an extraction by two worker processes, it is one of the three that is killed. What is
-left is compared, byte for byte, with what an undisturbed one left; then it is run to its end.
+killed (SIGKILL) so many times, once in each of so many equal parts of its work, counted in files
+that are written and samples that are done. Of `workers`, an extraction by two worker processes, one
+of the three is killed. What is left is compared, byte for byte, with what an undisturbed one left;
+then it is run to its end.
 
     in the middle  killed after the first change of a file and before the end
     known          samples (of a training: branches) that were there or said to be done
@@ -25,7 +26,6 @@ import os
 import random
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -51,12 +51,14 @@ class Killed(NamedTuple):
     """What it said to be done."""
     took: float | None
     """Seconds, where the kill came too late."""
+    steps: int
+    """How often it had said something."""
     changed: bool
     """Whether it had changed a file when the kill came."""
 
 
-def killed(job: Job, folder: Path, seconds: float, chance: random.Random) -> Killed:
-    """Begin a job, and kill it, or one of its workers, after so many seconds."""
+def killed(job: Job, folder: Path, steps: int, seconds: float, chance: random.Random) -> Killed:
+    """Begin a job, and kill it, or one of its workers, so many seconds after so many steps."""
     context = multiprocessing.get_context("forkserver")
     reader, writer = context.Pipe(duplex=False)
     before = sorted(folder.rglob("*"))
@@ -64,8 +66,9 @@ def killed(job: Job, folder: Path, seconds: float, chance: random.Random) -> Kil
     process.start()
     writer.close()  # the child has its own: the pipe ends with it
     heard = [reader.recv()]  # it begins
-    end = time.perf_counter() + seconds
     with suppress(EOFError):
+        heard += [reader.recv() for _ in range(steps)]
+        end = time.perf_counter() + seconds
         while reader.poll(max(0, end - time.perf_counter())):
             heard.append(reader.recv())
     assert process.pid
@@ -81,7 +84,8 @@ def killed(job: Job, folder: Path, seconds: float, chance: random.Random) -> Kil
         raise SystemExit(f"{job.commands(folder)[0]} ended with status {process.exitcode}")
     took = [each for each in heard if isinstance(each, float)]
     said = {name.removeprefix(f"{folder}/") for each in heard if each not in took for name in each}
-    return Killed(said, took[0] if took and victim == process.pid else None, changed)
+    late = took[0] if took and victim == process.pid else None
+    return Killed(said, late, len(heard), changed)
 
 
 def workers_of(process: int) -> list[int]:
@@ -94,12 +98,12 @@ def workers_of(process: int) -> list[int]:
 
 
 def examine(
-    job: Job, folder: Path, wanted: Found, seconds: float, chance: random.Random
+    job: Job, folder: Path, wanted: Found, steps: int, seconds: float, chance: random.Random
 ) -> Counter[str]:
     """Return the counts of one kill."""
     job.prepare(folder)
     known = set(job.look(folder))
-    kill = killed(job, folder, seconds, chance)
+    kill = killed(job, folder, steps, seconds, chance)
     known |= kill.said
     counts = Counter({"kills": 1, "known": len(known)})
     counts["in the middle"] = int(kill.took is None and kill.changed)
@@ -108,7 +112,7 @@ def examine(
         counts["lost"] = len(known - found.keys())
         counts["wrong"] = sum(found[key] != wanted.get(key) for key in found)
     except (MercoreError, ValueError) as error:
-        print(f"killed after {seconds:.4f} s: {error}", file=sys.stderr)
+        print(f"killed {seconds:.4f} s after step {steps}: {error}", file=sys.stderr)
         counts["torn"] = 1
     counts["not mended"] = int(finished(job, folder) != wanted)
     shutil.rmtree(folder)
@@ -129,16 +133,17 @@ def finished(job: Job, folder: Path) -> Found | None:
 def examine_all(job: Job, home: Path, kills: int, chance: random.Random) -> Counter[str]:
     """Return the counts of all kills."""
     home.mkdir()
-    took = []
     for folder in (home / "first", home / "undisturbed"):
         job.prepare(folder)
-        took.append(killed(job, folder, ENDLESS, chance).took or 0)
+        whole = killed(job, folder, 0, ENDLESS, chance)
     wanted = finished(job, folder)
     assert wanted
+    assert whole.took
     total: Counter[str] = Counter()
     for number in range(kills):
-        seconds = statistics.mean(took) * (number + chance.random()) / kills
-        total += examine(job, home / str(number), wanted, seconds, chance)
+        at = whole.steps * (number + chance.random()) / kills
+        seconds = whole.took / whole.steps * (at - int(at))
+        total += examine(job, home / str(number), wanted, int(at), seconds, chance)
     return total
 
 

@@ -15,8 +15,8 @@ from kill_child import run
 from mercore.errors import RunError
 from mercore.store import Row, Store
 
-FOLDS, BRANCHES, PER_SEGMENT = 3, 30, 4
-MINED_BRANCHES, ROUNDS = 8, 3
+FOLDS, BRANCHES, PER_SEGMENT = 3, 20, 4
+MINED_BRANCHES, ROUNDS = 6, 3
 REGISTRY = f"""\
 classes: [sad, happy]
 streams:

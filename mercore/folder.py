@@ -102,9 +102,13 @@ class RunFolder:
         ids: Sequence[str],
         classes: Sequence[str],
     ) -> None:
-        """Write the branch; branch.json last, so that a torn one is trained again."""
-        if not self.branch(name, str(about["key"])):
-            replace(self._branch(name, "branch.json"), b"{}\n")
+        """Write the branch; branch.json last, so that a torn one is trained again.
+
+        One that is complete stays as it is: another run was faster.
+        """
+        if self.branch(name, str(about["key"])):
+            return
+        replace(self._branch(name, "branch.json"), b"{}\n")
         checksums: dict[str, JsonValue] = {}
         for number, fold in enumerate(trained.folds):
             for file, arrays in ((f"fold{number}", fold.weights), (f"mean{number}", fold.means)):

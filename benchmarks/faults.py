@@ -1,6 +1,6 @@
 """Let each write of an extraction go wrong in turn, on a disk and on S3, and look for what is lost.
 
-    python benchmarks/faults.py [--samples 40] [--every 1]
+    python benchmarks/faults.py [--samples 40] [--every 1] [WHAT]...
 
 `mer extract` is run once for each file that it writes (or each `every`-th), and in each run that
 one write goes wrong:
@@ -186,6 +186,7 @@ def examine_all(command: Sequence[str], home: str, spoil: Spoil, every: int) -> 
 def benchmark() -> None:
     """Print one row of counts a place and fault."""
     parser = argparse.ArgumentParser(description="Let writes go wrong.")
+    parser.add_argument("what", nargs="*", help="rows by how they begin, as disk; default: all")
     for name, default in (("samples", 40), ("every", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
@@ -201,6 +202,8 @@ def benchmark() -> None:
             command = ["extract", f"--registry={home}/registry.yaml"]
             command += [f"--manifest={home}/manifest.csv", *SMALL, "--store"]
             for what, at, spoil in spoils(home, proxy):
+                if not what.startswith(tuple(given.what) or ""):
+                    continue
                 counts = examine_all(command, f"{at}/{what}".replace(" ", "-"), spoil, given.every)
                 print(f"| {what} |", *(f"{counts[column]} |" for column in COLUMNS), flush=True)
                 total += counts

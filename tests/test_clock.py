@@ -76,8 +76,9 @@ def test_the_feature_that_was_extracted_last_is_meant(tmp_path: Path) -> None:
         write_project(tmp_path)
         path = tmp_path / "registry.yaml"
         path.write_text(path.read_text().replace("letters: 3", f"letters: {letters}"))
-        files = {"manifest": tmp_path / "manifest.csv", "store": tmp_path / "mer.zarr"}
-        project = mercore.open(path, device="cpu", **files)
+        project = mercore.open(
+            path, manifest=tmp_path / "manifest.csv", store=tmp_path / "mer.zarr", device="cpu"
+        )
         project.extract("few")
         return project
 

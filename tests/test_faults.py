@@ -173,6 +173,13 @@ def test_a_branch_that_was_not_saved_to_its_end_is_not_taken_for_one(
     assert branch_of(path) == 2.0
 
 
+def test_a_branch_that_another_run_has_completed_is_left_alone(tmp_path: Path) -> None:
+    save(tmp_path, 1.0)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    save(tmp_path, 1.0)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
+
+
 def test_a_training_that_is_broken_off_is_not_half_used(folder: Path) -> None:
     """What is applied to new clips is all of the old training, all of the new, or nothing."""
     old = REGISTRY + "mining: {split: test, rounds: 1, agree: 2, cap: 5}\n"

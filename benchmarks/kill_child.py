@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from threading import Lock
 from typing import Any
 
 from click.testing import CliRunner
 
+from mercore import folder
 from mercore.cli import main
+from mercore.engines._processes import _Crew
 from mercore.errors import RunError
 from mercore.folder import RunFolder
 from mercore.store import Collection, Store
+from mercore.store._disk import LocalFiles
 
 PRELOADED = ["click.testing", "mercore.cli.show", "mercore.cli.tables", "mercore.extract"]
 PRELOADED += ["mercore.project", "safetensors.numpy", "sklearn.model_selection", "zarr"]
 """Imported before a child starts: importing takes longer than what is to be killed."""
 
+LOCK = Lock()
+"""A pipe is not for several threads."""
+
 
 def child(arguments: Sequence[str], to: Connection) -> None:
-    """Run a command, and send the names of what it has written, then how long it took."""
+    """Run a command, and send the names of what it has written, then how long it took.
+
+    Before the names nothing is sent for each file, by which it is seen how far it is.
+    """
+    for kind, method in ((LocalFiles, "_stage"), (folder, "replace")):
+        say_after(to, kind, method, lambda *_: [])
     say_after(
         to, Collection, "commit", lambda at, rows: [f"{at.identity.folder} {r.id}" for r in rows]
     )
-    say_after(to, RunFolder, "save_branch", lambda at, name, *_: [name])
+    say_after(to, _Crew, "_committed", lambda crew, _, message: done(crew, message.ids))
+    say_after(to, RunFolder, "save_branch", lambda at, name, *_: [f"{at.path}/branches/{name}"])
     to.send([])
     began = time.perf_counter()
-    run(arguments)
+    try:
+        run(arguments)
+    except RunError as error:  # such as for a worker that was killed before it was ready
+        sys.exit(str(error))
     to.send(time.perf_counter() - began)
 
 
-def say_after(
-    to: Connection, kind: type[object], method: str, names: Callable[..., list[str]]
-) -> None:
-    """Let a method send the names of what it was given, each time it has returned."""
+def done(crew: _Crew, ids: Sequence[str]) -> list[str]:
+    """Return the names of the samples that a worker process has committed."""
+    node = crew._extraction.node
+    return [f"{group}/{node.name}@{node.fingerprint} {id}" for group in node.groups for id in ids]
+
+
+def say_after(to: Connection, kind: object, method: str, names: Callable[..., list[str]]) -> None:
+    """Let a method, or a function, send the names of what it was given once it has returned."""
     silent = getattr(kind, method)
 
-    def speaking(*arguments: Any) -> None:
-        silent(*arguments)
-        to.send(names(*arguments))
+    def speaking(*arguments: Any) -> Any:
+        result = silent(*arguments)
+        with LOCK:
+            to.send(names(*arguments))
+        return result
 
     setattr(kind, method, speaking)
 

@@ -1,4 +1,4 @@
-"""What kill.py kills: an extraction, a training and a compaction, and what there is after each."""
+"""What kill.py kills: a job, how it begins, and what there is after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from kill_child import run
 from mercore.errors import RunError
 from mercore.store import Row, Store
 
-FOLDS, BRANCHES, PER_SEGMENT = 3, 30, 4
+FOLDS, BRANCHES, PER_SEGMENT = 3, 20, 4
+MINED_BRANCHES, ROUNDS = 6, 3
 REGISTRY = f"""\
 classes: [sad, happy]
 streams:
@@ -41,13 +42,20 @@ class Job:
     commands: Callable[[Path], Sequence[Sequence[str]]]
     """The first is killed; then all are run to their end."""
     look: Callable[[Path], Found]
+    workers: bool = False
+    """Whether it has worker processes, each of which may be the one that is killed."""
 
 
 def samples_in(folder: Path) -> Found:
+    """Return what `samples_at` finds in the store of a folder."""
+    return samples_at(folder / "mer.zarr")
+
+
+def samples_at(path: str | Path) -> Found:
     """Return what is noted of each sample, and its values; a StoreError for a damaged file."""
     found: dict[str, object] = {}
-    path = folder / "mer.zarr"
-    for collection in Store(path).collections() if path.exists() else ():
+    store = Store.find(path)
+    for collection in store.collections() if store else ():
         collection.verify()
         for id, entry in collection.entries().items():
             rows = np.empty(0) if entry.failed else collection.sequence(id)
@@ -56,7 +64,7 @@ def samples_in(folder: Path) -> Found:
 
 
 def branches_in(folder: Path) -> Found:
-    """Return all files, and what is noted of each branch that is complete, and must be."""
+    """Return all files, and what is noted of each branch, of any round, that is complete."""
     paths = [path for path in sorted(folder.rglob("[!.]*")) if path.is_file()]
     files = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
     found: dict[str, object] = {}
@@ -69,7 +77,7 @@ def branches_in(folder: Path) -> Found:
             parts = [str(branch / part) for part in ("probabilities.csv", *folds)]
             if not files.keys() >= set(parts):
                 raise RunError(f"{folder / key}: complete without all of {parts}")
-            found[branch.name] = {**about, "seconds": 0}
+            found[str(branch)] = {**about, "seconds": 0}
     return found
 
 
@@ -83,8 +91,13 @@ def make_experiment(home: Path, samples: int, chance: random.Random) -> None:
         rows.append(f"s{number},{shown},{' '.join(words)}")
     (home / "manifest.csv").write_text("\n".join(rows) + "\n")
     fusion = "uses: centroid, with: {sharpness: %d}"
-    branches = (f"  b{n}: {{features: letters + few, {fusion % (n + 1)}}}" for n in range(BRANCHES))
+    branches = [f"  b{n}: {{features: letters + few, {fusion % (n + 1)}}}" for n in range(BRANCHES)]
     (home / "registry.yaml").write_text(REGISTRY + "\n".join(branches) + "\n")
+    # Alike branches agree on everything: the cap leaves something to each round.
+    cap = max(1, samples // 2 // 2 // (ROUNDS + 1))
+    mining = f"mining: {{split: test, rounds: {ROUNDS}, agree: 2, cap: {cap}}}"
+    mined = [*branches[:MINED_BRANCHES], mining]
+    (home / "mining.yaml").write_text(REGISTRY + "\n".join(mined) + "\n")
 
 
 def make_segments(path: Path, samples: int) -> None:
@@ -106,13 +119,30 @@ def jobs(home: Path, samples: int) -> Mapping[str, Job]:
     run([*extract, f"{home}/mer.zarr"])
     make_segments(home / "segments", samples)
     run_of = (*files, f"--store={home}/mer.zarr", "--out")
+    mine_of = (f"--registry={home}/mining.yaml", *run_of[1:])
+    run(["train", "--device=cpu", *mine_of, f"{home}/trained"])
     return {
         "extraction": Job(Path.mkdir, lambda at: [[*extract, f"{at}/mer.zarr"]], samples_in),
+        "workers": Job(
+            Path.mkdir,
+            # One feature: to start its workers takes longer than anything else.
+            lambda at: [[*extract[:-1], "--devices=cpu:2", f"--store={at}/mer.zarr", "letters"]],
+            samples_in,
+            workers=True,
+        ),
         "training": Job(
             Path.mkdir,
             lambda at: [
                 ["train", "--device=cpu", *run_of, str(at)],
                 ["ensemble", *run_of, str(at)],
+            ],
+            branches_in,
+        ),
+        "mining": Job(
+            lambda at: shutil.copytree(home / "trained", at),
+            lambda at: [
+                ["mine", "--device=cpu", *mine_of, str(at)],
+                ["ensemble", *mine_of, str(at)],
             ],
             branches_in,
         ),

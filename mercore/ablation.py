@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mercore.ablated import is_ablation
 from mercore.combinations import Combination
 from mercore.components import Fusion
 from mercore.dataset import feature_entries
@@ -76,7 +77,7 @@ def ablate(
 def current(project: Project) -> Table | None:
     """Return ablation.json; None where there is none, or it is not what would come out now."""
     table = project.folder.read_json(FILE)
-    if not table or table.get("format") != FORMAT:
+    if not table or table.get("format") != FORMAT or not is_ablation(table):
         return None
     chosen = [tuple(row["features"]) for row in table["rows"]]
     if not set().union(*chosen) <= set(project.pipeline.features):

@@ -17,6 +17,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, FiniteFloat, ValidationError
+
 from mercore.dataset import feature_entries
 from mercore.errors import ManifestError, RegistryError, did_you_mean
 from mercore.fingerprints import branch_keys
@@ -34,6 +36,20 @@ from mercore.store import Store
 
 ENSEMBLE = "ensemble"
 UNTRAINED, CURRENT, STALE, TRAINED = "not trained", "up to date", "stale", "trained"
+
+
+class _Score(BaseModel):
+    waf: FiniteFloat
+
+
+class _Scores(BaseModel):
+    scores: dict[str, _Score]
+
+
+class _Report(BaseModel):
+    """What of report.json is shown."""
+
+    ensemble: _Scores
 
 
 def known_of(
@@ -147,8 +163,6 @@ def _ensemble(known: Known) -> Json:
     origin = Plugins().provided("ensemble", ensemble.name).origin
     runs = {name: _run(branch, known) for name, branch in pipeline.branches.items()}
     predictions = known.folder.path / "predictions.csv"
-    report = known.folder.read_json("report.json") or {}
-    scores = report.get("ensemble", {}).get("scores", {})
     return {
         "kind": ENSEMBLE,
         "name": ENSEMBLE,
@@ -160,6 +174,15 @@ def _ensemble(known: Known) -> Json:
         "run": {
             "folder": str(known.folder.path),
             "predictions": str(predictions) if predictions.exists() else None,
-            "scores": {split: found["waf"] for split, found in scores.items()},
+            "scores": _scores(known.folder),
         },
     }
+
+
+def _scores(folder: RunFolder) -> dict[str, float]:
+    """Return the WAF of each split in the report of the run, none where there is no such report."""
+    try:
+        report = _Report.model_validate(folder.read_json("report.json"))
+    except ValidationError:
+        return {}
+    return {split: score.waf for split, score in report.ensemble.scores.items()}

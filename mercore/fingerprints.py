@@ -43,18 +43,11 @@ def branch_keys(
 
     `features` is what the store knows of each sample, for each feature of the branches.
     """
-    content = pipeline.registry.content
     keys = {
         name: _feature_key(pipeline.features[name], manifest.samples, entries)
         for name, entries in features.items()
     }
-    common: dict[str, JsonValue] = {
-        "revision": BRANCH_REVISION,
-        "classes": list(pipeline.classes),
-        "samples": _samples_key(manifest.samples),
-        "folds": content.folds,
-        "seed": content.seed,
-    }
+    common = _common(pipeline, manifest)
     return {
         name: fingerprint(
             common
@@ -81,6 +74,21 @@ def mined_keys(
     for row in np.flatnonzero(pseudo.learners >= 0).tolist():
         shares[names[pseudo.learners[row]]].append([ids[row], int(pseudo.labels[row])])
     return {name: fingerprint([key, shares[name], warm]) for name, key in keys.items()}
+
+
+def common_key(pipeline: Pipeline, manifest: Manifest) -> str:
+    """Return a hash of what all branches are trained on alike: samples, labels, folds, seed."""
+    return fingerprint(_common(pipeline, manifest))
+
+
+def _common(pipeline: Pipeline, manifest: Manifest) -> dict[str, JsonValue]:
+    return {
+        "revision": BRANCH_REVISION,
+        "classes": list(pipeline.classes),
+        "samples": _samples_key(manifest.samples),
+        "folds": pipeline.registry.content.folds,
+        "seed": pipeline.registry.content.seed,
+    }
 
 
 def _samples_key(samples: Sequence[Sample]) -> str:

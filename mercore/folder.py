@@ -30,6 +30,8 @@ class _Branch(BaseModel):
     """What of branch.json is relied on; a file without it is none."""
 
     key: str
+    common: str = ""
+    crc32c: dict[str, int] = {}
     features: dict[str, str]
     fusion: dict[str, JsonValue]
     versions: dict[str, str] = {}
@@ -100,12 +102,17 @@ class RunFolder:
         ids: Sequence[str],
         classes: Sequence[str],
     ) -> None:
-        """Write the branch; branch.json last, so that a torn one is trained again."""
-        if not self.branch(name, str(about["key"])):
-            replace(self._branch(name, "branch.json"), b"{}\n")
+        """Write the branch; branch.json last, so that a torn one is trained again.
+
+        One that is complete stays as it is: another run was faster.
+        """
+        if self.branch(name, str(about["key"])):
+            return
+        replace(self._branch(name, "branch.json"), b"{}\n")
+        checksums: dict[str, JsonValue] = {}
         for number, fold in enumerate(trained.folds):
-            self._save_arrays(name, f"fold{number}", fold.weights)
-            self._save_arrays(name, f"mean{number}", fold.means)
+            for file, arrays in ((f"fold{number}", fold.weights), (f"mean{number}", fold.means)):
+                checksums[file] = self._save_arrays(name, file, arrays)
         table = zip(ids, trained.probabilities.tolist(), strict=True)
         rows = ([identifier, *row] for identifier, row in table)
         self._csv(f"branches/{name}/probabilities.csv", ["id", *classes], rows)
@@ -114,6 +121,7 @@ class RunFolder:
             "fold_waf": [None if score != score else score for score in trained.fold_waf],
             "filled": trained.filled,
             "seconds": trained.seconds,
+            "crc32c": checksums,
         }
         replace(self._branch(name, "branch.json"), _json({**about, **scores}))
 
@@ -129,9 +137,10 @@ class RunFolder:
             raise RunError(f"cannot read {folder}: {error.strerror}; run `mer train`") from error
 
     def folds(self, name: str, count: int) -> list[Fold]:
-        """Return what the `count` folds of a branch have learnt."""
+        """Return what the `count` folds of a branch have learnt; RunError for a damaged file."""
+        known = (self.trained(name) or {}).get("crc32c", {})
         return [
-            Fold(self._arrays(name, f"fold{number}"), self._arrays(name, f"mean{number}"))
+            Fold(*(self._arrays(name, f"{kind}{number}", known) for kind in ("fold", "mean")))
             for number in range(count)
         ]
 
@@ -178,21 +187,22 @@ class RunFolder:
             if number
         )
         self._csv("mining/mined.csv", ["id", "label", "round", "branch"], rows)
-        first = {name: (self.trained(name) or {}).get("key") for name in names}
-        self.save_json("mining/mining.json", {"rounds": len(rounds) - 1, "branches": first})
+        number = len(rounds) - 1
+        about = {"branches": self._keys(names), "last": self.round(number)._keys(names)}
+        self.save_json("mining/mining.json", {"rounds": number, **about})
 
     def last_round(self, names: Sequence[str]) -> RunFolder | None:
         """Return the folder of the last round of mining that began with these branches.
 
-        None where there is none, or the branches were trained again since.
+        None where there is none, or branches of either were trained again since.
         """
         about = self.read_json("mining/mining.json") or {}
-        first = {name: (self.trained(name) or {}).get("key") for name in names}
         number = about.get("rounds")
-        if about.get("branches") != first or not isinstance(number, int):
+        if about.get("branches") != self._keys(names) or not isinstance(number, int):
             return None
-        folder = self.round(number)
-        return folder if folder.path.is_dir() else None
+        folder, last = self.round(number), about.get("last")
+        whole = folder.path.is_dir() and last in (None, folder._keys(names))  # older ones: None
+        return folder if whole else None
 
     def save_predictions(
         self,
@@ -239,24 +249,38 @@ class RunFolder:
             return None
         return content if isinstance(content, dict) else None
 
+    def _keys(self, names: Sequence[str]) -> dict[str, JsonValue]:
+        """Return the key of each branch that is complete, None for the others."""
+        return {name: (self.trained(name) or {}).get("key") for name in names}
+
     def _branch(self, name: str, file: str) -> Path:
         return self.path / "branches" / name / file
 
-    def _save_arrays(self, name: str, file: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _save_arrays(self, name: str, file: str, arrays: Mapping[str, NDArray[Any]]) -> int:
+        """Return the crc32c of the file, once it is written."""
+        from google_crc32c import value
         from safetensors.numpy import save
 
         # Not ascontiguousarray, which gives a single number a dimension.
         content = save({key: np.asarray(array, order="C") for key, array in arrays.items()})
         replace(self._branch(name, f"{file}.safetensors"), content)
+        checksum: int = value(content)
+        return checksum
 
-    def _arrays(self, name: str, file: str) -> dict[str, NDArray[Any]]:
+    def _arrays(self, name: str, file: str, known: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a file; `known` has its crc32c, if that was noted."""
+        from google_crc32c import value
         from safetensors.numpy import load
 
         path = self._branch(name, f"{file}.safetensors")
         try:
-            return load(path.read_bytes())
+            content = path.read_bytes()
+            if known.get(file) not in (None, value(content)):
+                raise ValueError("it is not what was written")
+            return load(content)
         except Exception as error:  # a damaged header may lead to any
-            raise RunError(f"cannot read {path}: {error}; run `mer train` again") from error
+            cure = "delete its folder and train again"
+            raise RunError(f"cannot read {path}: {error}; {cure}") from error
 
     def _csv(self, name: str, header: Sequence[str], rows: Any) -> Path:
         text = io.StringIO(newline="")

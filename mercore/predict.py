@@ -16,8 +16,9 @@ from mercore.branches import Fold
 from mercore.clips import samples_of
 from mercore.components import Decision, Votes
 from mercore.dataset import Dataset, feature_entries, lacking, read_dataset
-from mercore.errors import InputError, RunError
+from mercore.errors import InputError, MercoreError, RunError
 from mercore.extract import extract
+from mercore.fingerprints import describe
 from mercore.folder import RunFolder
 from mercore.machine import Machine, limited
 from mercore.manifest import Manifest, Sample
@@ -66,12 +67,22 @@ class TrainedBranch:
     waf: float
 
     def probabilities(self, data: Dataset, classes: int, device: str) -> FloatArray:
-        """Return ``(samples, classes)``: the mean of the folds."""
+        """Return ``(samples, classes)``: the mean of the folds.
+
+        Raises RunError where the fusion cannot use what they have learnt.
+        """
         rows: NDArray[np.bool_] = np.ones(len(data.samples), np.bool_)
-        tables = [
-            branches.predict(self.node, fold, data, rows, classes=classes, device=device)
-            for fold in self.folds
-        ]
+        try:
+            tables = [
+                branches.predict(self.node, fold, data, rows, classes=classes, device=device)
+                for fold in self.folds
+            ]
+        except MercoreError:
+            raise
+        except Exception as error:  # of a plugin, about weights whose names or shapes are odd
+            who = f"branch {self.node.name!r}: fusion {self.node.fusion.name!r}"
+            found = f"{type(error).__name__}: {error}"
+            raise RunError(f"{who} cannot use the weights of the run ({found})") from error
         mean: FloatArray = np.mean(tables, axis=0, dtype=np.float32)
         return mean
 
@@ -111,6 +122,7 @@ class Predictor:
         if pipeline.registry.content.mining:
             folder = _mined(folder, pipeline)
         trained = [_read_branch(pipeline, branch, folder) for branch in pipeline.branches.values()]
+        _check_together(folder, list(pipeline.branches))
         before = _trained_votes(pipeline, trained, first, folder)
         return cls(pipeline, trained, machine or Machine(), watch or Silent(), before)
 
@@ -252,4 +264,19 @@ def _read_branch(pipeline: Pipeline, branch: BranchNode, folder: RunFolder) -> T
             "than the installed components compute now (other weights, or another revision); "
             "install what it was trained with, or train again"
         )
+    if about["fusion"] != describe(branch.fusion):
+        raise RunError(
+            f"{folder.path}: branch {branch.name!r} was trained by another fusion, or with other "
+            "options, than the registry and the installed components say now; run `mer train`"
+        )
     return TrainedBranch(branch, folder.folds(branch.name, len(about["fold_waf"])), about["waf"])
+
+
+def _check_together(folder: RunFolder, names: Sequence[str]) -> None:
+    """Raise RunError where some branches are of a training that was broken off, some are older."""
+    common = {(folder.trained(name) or {}).get("common") for name in names}
+    if len(common - {None}) > 1:  # branches of before it was noted have none
+        raise RunError(
+            f"{folder.path}: its branches were trained on different samples, labels, folds or "
+            "seeds: a training was broken off; run `mer train` to its end"
+        )

@@ -111,7 +111,7 @@ class Target:
             last = max(rival.marked() for rival in rivals)
             meant = collection.marked() == last and last
             if len(rivals) > 1 and not meant:
-                collection.mark()
+                collection.mark(last)
 
     def _rows(self, item: Item, output: object) -> dict[str, Row]:
         try:

@@ -21,7 +21,7 @@ from mercore.components import IntArray
 from mercore.dataset import Dataset, feature_entries, lacking, read_dataset
 from mercore.errors import RunError
 from mercore.events import BranchTrained, RoundDone
-from mercore.fingerprints import branch_keys, describe, mined_keys
+from mercore.fingerprints import branch_keys, common_key, describe, mined_keys
 from mercore.fits import Fit, Fits, fits_of
 from mercore.folder import RunFolder
 from mercore.mining import PseudoLabels, mine
@@ -224,6 +224,7 @@ class Training:
         project = self.project
         about = {
             "key": key,
+            "common": common_key(project.pipeline, project.manifest),
             "features": dict(project.pipeline.fingerprints(branch)),
             "fusion": describe(branch.fusion),
             "versions": versions(project.pipeline.origins(branch)),

@@ -121,12 +121,13 @@ def test_no_module_does_what_the_security_page_rules_out(found: str) -> None:
     assert guilty == []
 
 
-def test_the_tests_that_the_security_page_names_are_there() -> None:
-    page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["security", "reliability"])
+def test_the_tests_that_a_page_names_are_there(name: str) -> None:
+    page = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
     named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", page)
     assert len(named) > 10
-    for file, name in named:
-        assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8"), (file, name)
+    for file, test in named:
+        assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), (file, test)
 
 
 def test_torch_loads_weights_only() -> None:

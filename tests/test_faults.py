@@ -20,6 +20,7 @@ from mercore.branches import Fold, Trained
 from mercore.cli import main
 from mercore.errors import RunError
 from mercore.folder import RunFolder
+from mercore.predict import Predictor
 from mercore.store import Store
 from mercore.store._disk import LocalFiles
 from mercore.store._files import Content
@@ -87,11 +88,12 @@ def undisturbed(folder: Path) -> Mapping[str, object]:
 
 def test_random_kills_lose_nothing_and_leave_nothing_half_done() -> None:
     script = str(ROOT / "benchmarks" / "kill.py")
-    command = [sys.executable, script, "--kills=3", "--samples=80"]
+    jobs = ["extraction", "training", "mining", "compaction"]
+    command = [sys.executable, script, "--kills=3", "--samples=80", *jobs]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = [line.split("|")[1:-1] for line in result.stdout.splitlines()[2:]]
-    assert [row[0].strip() for row in rows] == ["extraction", "training", "compaction"]
+    assert [row[0].strip() for row in rows] == jobs
     assert sum(int(row[2]) for row in rows) > 0, "all kills came too early or too late"
 
 
@@ -169,6 +171,54 @@ def test_a_branch_that_was_not_saved_to_its_end_is_not_taken_for_one(
         assert branch_of(path) == 2.0
     assert number > 10
     assert branch_of(path) == 2.0
+
+
+def test_a_branch_that_another_run_has_completed_is_left_alone(tmp_path: Path) -> None:
+    save(tmp_path, 1.0)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    save(tmp_path, 1.0)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_training_that_is_broken_off_is_not_half_used(folder: Path) -> None:
+    """What is applied to new clips is all of the old training, all of the new, or nothing."""
+    old = REGISTRY + "mining: {split: test, rounds: 1, agree: 2, cap: 5}\n"
+    new = old.replace("fusion: centroid", "fusion: {uses: centroid, with: {sharpness: 0.2}}")
+    new = new.replace("cap: 5", "cap: 9") + "seed: 1\n"
+    manifest = folder / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("train,happy", "test,happy", 20))
+    manifest.write_text(manifest.read_text().replace("train,sad", "test,sad", 20))
+    (folder / "word.txt").write_text("a b padding")
+    whole = []
+    for name, registry in (("old", old), ("new", new)):
+        (folder / "registry.yaml").write_text(registry)
+        done("extract")
+        done("mine", "--device=cpu", "--out", name)
+        whole.append(applied(folder / name))
+    assert None not in whole
+    assert whole[0] != whole[1]
+    seen = set()
+    for number in range(0, 1000, 7):
+        shutil.copytree(folder / "old", folder / f"{number}")
+        with pytest.MonkeyPatch.context() as patch, suppress(Death):
+            dying(patch, number, Death())
+            done("mine", "--device=cpu", "--out", str(number))
+            break
+        found = applied(folder / f"{number}")
+        assert found in (*whole, None), number
+        seen.add(found)
+    assert whole[0] in seen
+    assert None in seen
+    assert applied(folder / f"{number}") == whole[1]
+
+
+def applied(run: Path) -> tuple[float, ...] | None:
+    """Return what a run says of a text; None where it says that it is not whole."""
+    try:
+        (found,) = Predictor.open(run).predict_files([run.parent / "word.txt"], store="words.zarr")
+    except RunError:
+        return None
+    return tuple(found.probabilities.values())
 
 
 # A full disk

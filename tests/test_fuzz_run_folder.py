@@ -8,18 +8,23 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import FUZZ, MANY, as_json, damaged, told, twisted
+from safetensors.numpy import load, save
 from toy_projects import REGISTRY, opened
 
 import mercore
 from mercore import Project
+from mercore.ablation import ablate, current
 from mercore.errors import MercoreError, RunError
+from mercore.explanation import explain, known_of
 from mercore.folder import RunFolder
 from mercore.predict import Predictor
 from mercore.search import Trial, declared, known, save_trials
@@ -28,6 +33,11 @@ from mercore.submission import submit
 FILES = (
     "branches/one/branch.json", "branches/both/probabilities.csv", "folds.csv", "search.json",
     "mining/mining.json", "mining/round1/branches/one/branch.json", "predictions.csv",
+    "report.json", "ablation.json",
+)  # fmt: skip
+WEIGHTS = tuple(
+    f"mining/round1/branches/{branch}/{part}{fold}.safetensors"
+    for branch in ("one", "both") for part in ("fold", "mean") for fold in (0, 1)
 )  # fmt: skip
 
 
@@ -43,7 +53,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         entry: dict[str, Any] = {"declared": declared(branch), "key": "k", "draws": 1}
         trial = Trial({"sharpness": 2.0}, None, 0.5)
         save_trials(project.folder, name, entry, [trial], done=True)
+    reopened(folder).mine()
+    ablate(reopened(folder), [("few",), ("few", "all")])
     reopened(folder).run()
+    (folder / "new.txt").write_text("a b c")
     shutil.copytree(folder / "run", folder / "kept")
     return folder
 
@@ -61,6 +74,8 @@ def reopened(folder: Path) -> Project:
 def mutated(path: Path, chance: random.Random) -> bytes:
     """Return the file damaged, or right in its format and wrong in what it says."""
     data = path.read_bytes()
+    if path.suffix == ".safetensors" and chance.random() < 0.7:
+        return reshaped(data, chance)
     if path.suffix == ".json" and chance.random() < 0.7:
         return as_json(twisted(json.loads(data), chance))
     if path.suffix == ".csv" and chance.random() < 0.7:
@@ -70,35 +85,80 @@ def mutated(path: Path, chance: random.Random) -> bytes:
     return damaged(data, chance)
 
 
+def reshaped(data: bytes, chance: random.Random) -> bytes:
+    """Return the tensors with others than were learnt: another shape, dtype, name or value."""
+    tensors = load(data)
+    name = chance.choice(list(tensors))
+    old = tensors.pop(name)
+    new = chance.choice(
+        [
+            old.T, old[:1], old[:0], old[None], old.ravel(), np.repeat(old, 2, axis=-1),
+            old.astype(np.float64), old.astype(np.int8), old * np.nan, np.float32(1),
+        ]
+    )  # fmt: skip
+    if chance.random() < 0.9:
+        tensors[name if chance.random() < 0.9 else "other"] = np.array(new, order="C")
+    return save(tensors)
+
+
+def forget_checksums(branch: Path) -> None:
+    """Make a branch one of before checksums were noted."""
+    about = json.loads((branch / "branch.json").read_bytes())
+    (branch / "branch.json").write_text(json.dumps({**about, "crc32c": {}}))
+
+
 def shown(cell: object) -> str:
     return hex(cell) if isinstance(cell, int) else str(cell)  # of 5,000 digits there is no other
 
 
-def look_at(folder: Path) -> None:
-    """Read all that reads a run folder, and make anew what is missing; MercoreErrors are fine."""
-    run = folder / "run"
-    reads: list[Callable[[Project], object]] = [
-        lambda _: Predictor.open(run),
-        lambda _: submit(run, "mer2024", folder / "out.csv"),
-        lambda project: project.rounds(),
-        lambda project: project.ensemble(),
-        lambda project: project.mine(),
-        lambda project: project.ensemble(),
+def look_at(folder: Path, name: str) -> None:
+    """Read what reads a file, and make anew what is missing; MercoreErrors are fine."""
+    run, new = folder / "run", [folder / "new.txt"]
+    known = partial(
+        known_of, folder / "registry.yaml", folder / "manifest.csv", folder / "mer.zarr", None, run
+    )
+    reads: list[Callable[[], object]] = [
+        lambda: Predictor.open(run),
+        lambda: submit(run, "mer2024", folder / "out.csv"),
+        lambda: explain("ensemble", known()) + explain("one", known()),
+        lambda: reopened(folder).rounds(),
+        lambda: reopened(folder).ensemble(),
+        lambda: reopened(folder).mine(),
+        lambda: reopened(folder).ensemble(),
     ]
+    match Path(name):
+        case Path(name="report.json"):
+            reads = [lambda: explain("ensemble", known())]
+        case Path(name="ablation.json"):
+            reads = [lambda: reopened(folder).report()]
+        case Path(suffix=".safetensors"):
+            reads = [lambda: Predictor.open(run).predict_files(new, store=folder / "new.zarr")]
     for read in reads:
         with told(MercoreError):
-            read(reopened(folder))
+            read()
 
 
 @settings(FUZZ, max_examples=500 if MANY else 20)
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(FILES))
 def test_a_file_of_a_run_folder_may_hold_anything(folder: Path, seed: int, name: str) -> None:
+    check_mutated(folder, seed, name)
+
+
+@settings(FUZZ, max_examples=500 if MANY else 20)
+@given(seed=st.integers(0, 2**32), name=st.sampled_from(WEIGHTS))
+def test_weights_may_be_anything(folder: Path, seed: int, name: str) -> None:
+    check_mutated(folder, seed, name)
+
+
+def check_mutated(folder: Path, seed: int, name: str) -> None:
     shutil.rmtree(folder / "run")
     shutil.copytree(folder / "kept", folder / "run")
     path = folder / "run" / name
-    if path.exists():
-        path.write_bytes(mutated(path, random.Random(seed)))
-    look_at(folder)
+    chance = random.Random(seed)
+    path.write_bytes(mutated(path, chance))
+    if path.suffix == ".safetensors" and chance.random() < 0.7:
+        forget_checksums(path.parent)
+    look_at(folder, name)
 
 
 @pytest.fixture
@@ -173,3 +233,43 @@ def test_a_damaged_search_is_named_or_made_again(folder: Path, run: RunFolder) -
     assert known(run, "one", entry) == []
     with pytest.raises(RunError, match=r"search.json: .* branch 'one' is damaged at 'sharpness'"):
         reopened(folder)
+
+
+def test_weights_that_are_not_those_that_were_written_are_named(run: RunFolder) -> None:
+    path = run.path / "mining/round1/branches/one/fold1.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # in a number: its format is right
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=r"fold1.safetensors: it is not what was written; delete"):
+        Predictor.open(run.path)
+
+
+def test_weights_of_another_shape_are_told_of(folder: Path, run: RunFolder) -> None:
+    branch = run.path / "mining/round1/branches/one"
+    forget_checksums(branch)
+    centres = load((branch / "fold1.safetensors").read_bytes())["centres"]
+    (branch / "fold1.safetensors").write_bytes(save({"centres": np.repeat(centres, 2, axis=1)}))
+    with pytest.raises(RunError, match=r"'one': fusion 'centroid' cannot use the weights .*Value"):
+        Predictor.open(run.path).predict_files([folder / "new.txt"])
+
+
+def test_an_ablation_that_was_changed_is_left_out(folder: Path, run: RunFolder) -> None:
+    table = run.read_json("ablation.json")
+    assert table
+    assert current(reopened(folder))
+    table["rows"][1]["scores"]["train"]["waf"] = "high"
+    run.save_json("ablation.json", table)
+    assert current(reopened(folder)) is None
+    report = reopened(folder).report().content
+    assert report["ablation"] is None
+    assert "ablation.json is left out" in str(report["warnings"])
+
+
+@pytest.mark.parametrize("scores", [None, {"train": 0.5}, {"train": {"waf": "high"}}])
+def test_scores_that_are_none_are_not_shown(folder: Path, run: RunFolder, scores: object) -> None:
+    run.save_json("report.json", {"ensemble": {"scores": scores}})  # type: ignore[dict-item]
+    known = known_of(
+        folder / "registry.yaml", folder / "manifest.csv", folder / "mer.zarr", None, run.path
+    )
+    (found,) = explain("ensemble", known)
+    assert found["run"]["scores"] == {}

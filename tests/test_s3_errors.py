@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from places import KEYS, App, Prefix, served
+from places import KEYS, App, Environ, Prefix, Start, passed_on, served
 
 from mercore.errors import StoreError
-from mercore.store import Row, Store
+from mercore.store import Row, Store, _bucket
 from mercore.store._s3 import S3Files
 
-Environ = dict[str, Any]
-Start = Callable[..., Any]
 ROW = Row("a", np.zeros((1, 2), np.float32))
 
 
@@ -63,7 +61,8 @@ def test_a_refusal_says_what_to_do(status: str, code: str, cure: str) -> None:
 
 
 @pytest.mark.usefixtures("keys")
-def test_a_server_that_cannot_be_reached_is_named() -> None:
+def test_a_server_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_bucket, "BACKOFF", timedelta(milliseconds=1))
     with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:1/.*; check the endpoint"):
         Store("s3://bucket/mer.zarr", endpoint="http://127.0.0.1:1")
 
@@ -143,26 +142,6 @@ def test_a_file_is_new_though_the_answer_to_its_put_was_lost(s3: Prefix) -> None
         assert not lost
         assert not files.put_new("gen/1.json", [b"second"])
         assert files.get("gen/1.json") == b"first"
-
-
-def passed_on(url: str, environ: Environ, start: Start) -> Iterator[bytes]:
-    """Yield what the server at `url` answers."""
-    from http.client import HTTPConnection
-
-    connection = HTTPConnection(url.removeprefix("http://"))
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    sent = {
-        name[5:].replace("_", "-"): value
-        for name, value in environ.items()
-        if name.startswith("HTTP_")
-    }
-    connection.request(environ["REQUEST_METHOD"], environ["RAW_URI"], body, sent)
-    answer = connection.getresponse()
-    data = answer.read()
-    connection.close()
-    kept = [pair for pair in answer.getheaders() if pair[0].lower() != "transfer-encoding"]
-    start(f"{answer.status} {answer.reason}", kept)
-    yield data
 
 
 @pytest.mark.parametrize(

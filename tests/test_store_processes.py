@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader
 from mercore.store import Collection, Row, Store
 
 WRITER = """
-import sys
+import sys, time
 import numpy as np
 from mercore.store import Row, Store
 
-path, name = sys.argv[1:]
+path, name, hours = sys.argv[1:]
+right = time.time_ns
+time.time_ns = lambda: right() + int(hours) * 3600 * 10**9
 collection = Store(path).create("frames", "toy", "f", {})
 for number in range(0, 100, 2):
     rows = [Row(f"{name}{n}", np.full((n % 3, 2), n, np.float32)) for n in (number, number + 1)]
@@ -32,12 +34,12 @@ def store(place: Place) -> Store:
     return Store(place.path)
 
 
-def writers(store: Store) -> list[subprocess.Popen[bytes]]:
+def writers(store: Store, names: str = "xy") -> list[subprocess.Popen[bytes]]:
+    """Begin writers whose clocks are hours apart."""
+    command = [sys.executable, "-c", WRITER, str(store.path)]
     return [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(store.path), name], stdout=subprocess.PIPE
-        )
-        for name in ("x", "y")
+        subprocess.Popen([*command, name, str(5 - hours)], stdout=subprocess.PIPE)
+        for hours, name in enumerate(names)
     ]
 
 
@@ -50,21 +52,24 @@ def check(collection: Collection) -> int:
     return len(ids)
 
 
-def test_writers_a_compaction_and_a_reader_at_once_lose_nothing(store: Store) -> None:
+@pytest.mark.parametrize(
+    ("place", "names"), [("disk", "xy"), ("s3", "stuvwxyz")], indirect=["place"]
+)
+def test_writers_a_compaction_and_a_reader_at_once_lose_nothing(store: Store, names: str) -> None:
     reader = store.create("frames", "toy", "f", {})
     compactor = store.create("frames", "toy", "f", {})
-    running = writers(store)
+    running = writers(store, names)
     seen = 0
     while any(process.poll() is None for process in running):
         compactor.compact()
         now = check(reader)
         assert now >= seen
         seen = now
-    assert [process.wait() for process in running] == [0, 0]
+    assert [process.wait() for process in running] == [0] * len(names)
     for process in running:
         process.communicate()
     for _ in range(2):
-        assert check(reader) == 200
+        assert check(reader) == 100 * len(names)
         assert reader.sequence("shared").tolist() == [[98, 98]]
         reader.verify()
         compactor.compact()

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 """The environment variables that may name the server, the first one that is set counts."""
+SILENCE = timedelta(minutes=1)
+"""How long a server may say nothing until a request is given up and sent again."""
+RETRIES = 10
+"""How often a request is sent again that was not answered, or by a server that is in trouble."""
+BACKOFF = timedelta(seconds=0.2)
+"""The wait before the first time; those after it are drawn from longer and longer ranges."""
+PATIENCE = timedelta(minutes=3)
+"""How long after the first time a request is sent again: silence is met three times at most."""
 LOG_IN = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or install boto3 for those in ~/.aws"
 RIGHTS = "s3:ListBucket on the bucket; s3:GetObject, s3:PutObject and s3:DeleteObject in it"
 CURES = {
@@ -76,13 +84,13 @@ class Bucket:
                 client_options={
                     "allow_http": self.server.startswith("http://"),
                     "connect_timeout": timedelta(seconds=5),
-                    "read_timeout": timedelta(minutes=1),
+                    "read_timeout": SILENCE,
                     "timeout": timedelta(minutes=10),
                 },
                 retry_config={
-                    "max_retries": 5,
-                    "backoff": {"init_backoff": timedelta(seconds=0.2)},
-                    "retry_timeout": timedelta(seconds=30),
+                    "max_retries": RETRIES,
+                    "backoff": {"init_backoff": BACKOFF},
+                    "retry_timeout": PATIENCE,
                 },
                 credential_provider=_credentials(),
             )

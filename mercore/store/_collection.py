@@ -199,9 +199,12 @@ class Collection:
         found = [decoded(self._files.get(key), self._files.named(key)) for key in keys]
         return [{key: value for key, value in note.items() if key != SEAL} for note in found]
 
-    def mark(self) -> None:
-        """Make this the one that ``store[name]`` means, of all fingerprints of that name."""
-        self._files.put({f"marks/{self._keys.next()}.json": [encoded({})]})
+    def mark(self, after: str = "") -> None:
+        """Make this the one that ``store[name]`` means, of all fingerprints of that name.
+
+        `after` is the latest mark of the others, which may be of a machine whose clock is ahead.
+        """
+        self._files.put({f"marks/{self._keys.next(after)}.json": [encoded({})]})
 
     def marked(self) -> str:
         """Return when it was marked last, as a text that sorts by time; ``""`` for never."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 BUCKET = "mer-tests"
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+Environ = dict[str, Any]
+Start = Callable[..., Any]
+App = Callable[[Environ, Start], Iterable[bytes]]
 """A WSGI application."""
 
 
@@ -116,6 +119,24 @@ class Prefix(Place):
     def delete(self, key: str) -> None:
         self.objects.delete(key)
 
+    def dump(self) -> dict[str, bytes]:
+        """Return what all files hold, taken out of moto without a request."""
+        keys = self._backend.buckets[BUCKET].keys
+        below = [key for key in keys if key.startswith(f"{self.prefix}/")]
+        return {key.removeprefix(f"{self.prefix}/"): keys[key].value for key in below}
+
+    def fill(self, files: Mapping[str, bytes]) -> Prefix:
+        """Put files into moto without a request, which takes a tenth of the time."""
+        for key, data in files.items():
+            self._backend.put_object(BUCKET, f"{self.prefix}/{key}", data)
+        return self
+
+    @property
+    def _backend(self) -> Any:
+        from moto.s3.models import s3_backends
+
+        return s3_backends["123456789012"]["aws"]
+
     def zarr(self) -> Any:
         from zarr.storage import ObjectStore
 
@@ -188,3 +209,29 @@ def moto() -> Iterator[Server]:
         make = urllib.request.Request(f"{server.url}/{BUCKET}", method="PUT")
         urllib.request.urlopen(make).close()
         yield server
+
+
+def body_of(environ: Environ) -> bytes:
+    """Return the body of a request, which can be asked for again."""
+    if "body" not in environ:
+        environ["body"] = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    body: bytes = environ["body"]
+    return body
+
+
+def passed_on(url: str, environ: Environ, start: Start) -> Iterator[bytes]:
+    """Yield what the server at `url` answers to the same request."""
+    connection = HTTPConnection(url.removeprefix("http://"))
+    body = body_of(environ)
+    sent = {
+        name[5:].replace("_", "-"): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    connection.request(environ["REQUEST_METHOD"], environ["RAW_URI"], body, sent)
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    kept = [pair for pair in answer.getheaders() if pair[0].lower() != "transfer-encoding"]
+    start(f"{answer.status} {answer.reason}", kept)
+    yield data

@@ -123,19 +123,25 @@ class Reader:
     def read(self, sample: Sample) -> Item:
         """Return the sample with its media; an error is kept in the item."""
         began = time.perf_counter()
-        inputs: dict[str, Media] = {}
+        inputs: Inputs = {}
         source = ""
         error: Exception | None = None
         try:
             source = self._sources.identity(sample, self._node.roots)
-            for name, stream in self._node.inputs.items():
-                if not self._may_lack(sample, name, stream):
-                    inputs[name] = self._medium(sample, stream, self._needs[name])
+            inputs = self.inputs(sample)
         except Exception as problem:  # a broken file may raise anything; the others go on
             if isinstance(problem, MercoreError) and not isinstance(problem, InputError):
                 raise
             error = problem
-        return Item(sample, {} if error else inputs, source, error, time.perf_counter() - began)
+        return Item(sample, inputs, source, error, time.perf_counter() - began)
+
+    def inputs(self, sample: Sample) -> Inputs:
+        """Return the media of the sample; what a broken file raises is raised."""
+        return {
+            name: self._medium(sample, stream, self._needs[name])
+            for name, stream in self._node.inputs.items()
+            if not self._may_lack(sample, name, stream)
+        }
 
     def _may_lack(self, sample: Sample, name: str, stream: str) -> bool:
         """Return whether the sample lacks an input that its component can do without."""

@@ -86,7 +86,7 @@ def apply(
             ) from error
         if len(batch) == 1:
             return [error]
-        full = _out_of_memory(error)
+        full = out_of_memory(error)
         if full and halved:
             halved(len(batch))
         parts = _halves(batch) if full else [[inputs] for inputs in batch]
@@ -106,7 +106,8 @@ def _is_fatal(error: Exception) -> bool:
     return isinstance(error, MercoreError) and not isinstance(error, InputError)
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Return whether the device, or the machine, had too little memory."""
     # torch raises a RuntimeError: the first text is CUDA's, the others are the CPU allocator's.
     said = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, MemoryError) or (
@@ -117,4 +118,4 @@ def _out_of_memory(error: Exception) -> bool:
 def _device_failed(error: Exception) -> bool:
     # After such an error every other call in this process fails too, whatever the sample.
     said = ("cuda error", "cuda failure")
-    return not _out_of_memory(error) and any(text in str(error).lower() for text in said)
+    return not out_of_memory(error) and any(text in str(error).lower() for text in said)

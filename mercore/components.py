@@ -11,13 +11,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from mercore.media import FloatArray, Media, Spec
+
+if TYPE_CHECKING:
+    from mercore.tuning import Tuning
 
 IntArray = NDArray[np.int64]
 Record = Mapping[str, JsonValue]
@@ -183,6 +186,9 @@ class Preprocessor(MediaComponent):
 
 class Encoder(MediaComponent):
     """Turns media into features."""
+
+    tunings: ClassVar[Mapping[str, type[Tuning]]] = {}
+    """How it can be trained: options by aim, ``pretrain`` or ``tune``; see ``mercore.tuning``."""
 
     @property
     def dim(self) -> int | None:

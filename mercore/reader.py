@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mercore.ahead import Room
-from mercore.components import Inputs, Preprocessor
+from mercore.components import Inputs, MediaComponent, Preprocessor
 from mercore.decode import decode, resample, sample_times
 from mercore.errors import InputError, MercoreError
 from mercore.limits import DEFAULT, Limits
@@ -95,6 +95,11 @@ class Reader:
         self.waited = 0.0
         """Seconds the caller waited for the next item."""
 
+    def of(self, component: MediaComponent) -> Reader:
+        """Return what reads the same streams for another component."""
+        node = replace(self._node, component=component)
+        return Reader(node, self._upstream, self._sources, self._limits)
+
     @contextmanager
     def ahead(self, samples: Iterable[Sample], threads: int) -> Iterator[Iterator[Item]]:
         """Give an iterator over the samples, read in order by `threads` threads.
@@ -136,19 +141,25 @@ class Reader:
     def read(self, sample: Sample) -> Item:
         """Return the sample with its media; an error is kept in the item."""
         began = time.perf_counter()
-        inputs: dict[str, Media] = {}
+        inputs: Inputs = {}
         source = ""
         error: Exception | None = None
         try:
             source = self._sources.identity(sample, self._node.roots)
-            for name, stream in self._node.inputs.items():
-                if not self._may_lack(sample, name, stream):
-                    inputs[name] = self._medium(sample, stream, self._needs[name])
+            inputs = self.inputs(sample)
         except Exception as problem:  # a broken file may raise anything; the others go on
             if isinstance(problem, MercoreError) and not isinstance(problem, InputError):
                 raise
             error = problem
-        return Item(sample, {} if error else inputs, source, error, time.perf_counter() - began)
+        return Item(sample, inputs, source, error, time.perf_counter() - began)
+
+    def inputs(self, sample: Sample) -> Inputs:
+        """Return the media of the sample; what a broken file raises is raised."""
+        return {
+            name: self._medium(sample, stream, self._needs[name])
+            for name, stream in self._node.inputs.items()
+            if not self._may_lack(sample, name, stream)
+        }
 
     def _may_lack(self, sample: Sample, name: str, stream: str) -> bool:
         """Return whether the sample lacks an input that its component can do without."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -11,10 +12,52 @@ from mercore import checkpoints, hookimpl
 from mercore.backends import OnnxOptions
 from mercore.components import Encode, Encoder
 from mercore.media import Spec, Video
+from mercore.tuning import Classifying, Trainee, Tuning
 
 __version__ = "0.1.0"
 
 PUBLISHED: Final = "timm/vit_base_patch16_224.mae"
+
+
+class VitTuning(Classifying):
+    """Fine-tuning on labels: a head on the mean of the patches, behind a norm of its own.
+
+    An example is one picture of a clip, drawn anew in each epoch: a frame, or with ``grid: n`` a
+    grid of n x n frames, as section 2.2.1 of the pipeline's paper trains on clips; a still image,
+    a clip of one frame, stays single. An evaluation looks at the picture in the middle. The
+    defaults are those of section 3.2 where it gives them (AdamW, lr 2e-3, batch 1024, 100 epochs),
+    else those of He et al. 2022, table 9, for ViT-Base (layer decay 0.65, drop path 0.1, betas .9
+    and .999, weight decay .05, 5 epochs of warm-up of 100, smoothing 0.1, mixup 0).
+    """
+
+    epochs: float = Field(default=100, gt=0)
+    batch: int = Field(default=1024, ge=1)
+    at_once: int = Field(default=64, ge=1)
+    lr: float = Field(default=2e-3, gt=0)
+    smoothing: float = Field(default=0.1, ge=0, lt=1)
+    clip: float | None = Field(default=None, gt=0)
+    grid: int = Field(default=1, ge=1, le=14)
+    """Put grid x grid frames of a clip into each picture; use the same for its features."""
+    layer_decay: float = Field(default=0.65, gt=0, le=1)
+    """The learning rate of a block in terms of that of the block behind it."""
+    drop_path: float = Field(default=0.1, ge=0, lt=1)
+    """The share of samples for which the last block is left out; linearly fewer before it."""
+    mixup: float = Field(default=0.0, ge=0)
+    """Mix pairs of pictures by a share from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """How often a picture is mirrored."""
+
+    def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
+        """Return the network with its head."""
+        from mercore_vit_mae._tuning import VitTrainee
+
+        assert isinstance(encoder, VitMAE)
+        return VitTrainee(encoder, self, classes, weights=weights)
+
+    def trained(self, encoder: Encoder, checkpoint: Path) -> Encoder:
+        """Return the encoder of the checkpoint, which sees the pictures that it was trained on."""
+        own = super().trained(encoder, checkpoint)
+        return type(own).model_validate(own.model_dump(exclude_unset=True) | {"grid": self.grid})
 
 
 class VitMAE(OnnxOptions, Encoder):
@@ -66,6 +109,7 @@ class VitMAE(OnnxOptions, Encoder):
         }
     """
     inputs: ClassVar[Mapping[str, Spec]] = {"frames": Video()}
+    tunings: ClassVar[Mapping[str, type[Tuning]]] = {"tune": VitTuning}
 
     checkpoint: str = PUBLISHED
     """A hub id, a folder, or a file: of timm or facebook, transformers (ViTMAE) or mmpretrain."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import accumulate, pairwise
 from typing import Final
 
@@ -15,33 +14,25 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mercore.backends import only_float32
-from mercore.checkpoints import locate
 from mercore.components import Inputs, IntArray, Noted, Record
 from mercore.errors import RegistryError, RunError
 from mercore.inputs import frames_of
 from mercore.machine import cores
 from mercore.media import FloatArray, Frames
 from mercore.nn import (
-    Checkpoint,
     HiddenStates,
     OnnxModel,
-    built,
     chosen,
     device_of,
     dtype_of,
-    fill,
     moved,
     normalised,
     rows,
 )
 from mercore_vit_mae import VitMAE
-from mercore_vit_mae._config import CONFIG, PREPROCESSOR, told
-from mercore_vit_mae._layouts import layout_of, rules_of, sizes_of
+from mercore_vit_mae._network import Published
 from mercore_vit_mae._pictures import picture, shown
 
-WANTED: Final = [("*.safetensors", "*.bin", "*.pth", "*.pt")]
-USEFUL: Final = (CONFIG, PREPROCESSOR, "*.index.json")
-EPS: Final = 1e-6  # of every layer norm, in training as here
 # What the widest activation of one pass may take: more pictures at once are not faster.
 _PASS: Final = {"cpu": 2**26, "cuda": 2**29}
 
@@ -56,12 +47,9 @@ class VitMAEModel:
     """The function ``VitMAE.load`` returns."""
 
     def __init__(self, options: VitMAE, device: str, dtype: str) -> None:
-        path = locate(options.checkpoint, wanted=WANTED, useful=USEFUL)
         self._options = options
-        self._checkpoint = Checkpoint(path)
-        self._layout = layout_of(self._checkpoint)
-        self._told = told(path)
-        self._sizes = sizes_of(self._checkpoint, self._layout, self._told, options.heads)
+        self._published = Published(options)
+        self._told, self._sizes = self._published.told, self._published.sizes
         self._layers = chosen(options.layers, self._sizes.depth, "vit_mae")
         self._refuse_untrained()
         self._record: Record = {}
@@ -76,8 +64,9 @@ class VitMAEModel:
         last = self._sizes.depth in self._layers
         if self._sizes.mean_norm and last and self._options.pool == "cls":
             raise RegistryError(
-                f"vit_mae: option 'pool' is 'cls', but {self._checkpoint.path} was fine-tuned on "
-                "the mean of its patches (it has a norm of the mean and none of the tokens), so "
+                f"vit_mae: option 'pool' is 'cls', but {self._published.checkpoint.path} was "
+                "fine-tuned on the mean of its patches (it has a norm of the mean and none of the "
+                "tokens), so "
                 "that its last class token means nothing; use `pool: mean`, or `layers` without "
                 "the last"
             )
@@ -118,34 +107,8 @@ class VitMAEModel:
         return torch.randn(count, 3, self._sizes.side, self._sizes.side, generator=numbers)
 
     def _net(self, device: str, dtype: torch.dtype) -> nn.Module:
-        needed = max(1, *self._layers)
-        vit = fill(
-            built(lambda: self._vit(needed)),
-            self._checkpoint,
-            rules_of(self._layout, self._sizes, needed),
-            dtype=dtype,
-            device=device,
-        )
+        vit = self._published.network(max(1, *self._layers), dtype=dtype, device=device)
         return _Pooled(vit, self._layers, self._sizes.depth, self._options).eval()
-
-    def _vit(self, blocks: int) -> VisionTransformer:
-        sizes = self._sizes
-        vit = VisionTransformer(
-            img_size=sizes.side,
-            patch_size=sizes.patch,
-            embed_dim=sizes.dim,
-            depth=blocks,
-            num_heads=sizes.heads,
-            mlp_ratio=sizes.hidden / sizes.dim,
-            num_classes=0,
-            norm_layer=partial(nn.LayerNorm, eps=EPS),
-            weight_init="skip",
-        )
-        if blocks < sizes.depth:
-            vit.norm = nn.Identity()
-        elif sizes.mean_norm:
-            vit.norm = _MeanNorm(sizes.dim, eps=EPS)
-        return vit
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Inputs]) -> Sequence[FloatArray | Noted[FloatArray]]:
@@ -192,16 +155,6 @@ class _Pooled(nn.Module):
         self.vit.forward_features(pictures)
         tokens = self.hidden.take()  # (n, 1 + patches, dim)
         return tokens[:, 0] if self.cls else tokens[:, 1:].mean(1)
-
-
-class _MeanNorm(nn.LayerNorm):
-    """The final norm of a network fine-tuned on the mean of its patches.
-
-    The mean is normed and stands for each token, so that pooling gives it, for any layers.
-    """
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return super().forward(tokens[:, 1:].mean(1, keepdim=True)).expand_as(tokens)
 
 
 def _pass(device: str) -> int:

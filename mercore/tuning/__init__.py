@@ -1,0 +1,13 @@
+"""Training the encoders themselves: what a plugin offers for it, and what the core does.
+
+An encoder that can be trained names a ``Tuning`` for each aim, ``pretrain`` or ``tune``, in its
+class attribute `tunings`. A Tuning is a set of options, as a component is; its ``prepare`` returns
+the ``Trainee``: the network, what a batch of it is, and how it is saved in its published layout.
+Everything else is the core's: samples, folds, the optimiser, precision, several devices, resuming,
+scores and the folder.
+"""
+
+from mercore.tuning._options import Classifying, Tuning
+from mercore.tuning._trainee import Example, Group, Trainee
+
+__all__ = ["Classifying", "Example", "Group", "Trainee", "Tuning"]

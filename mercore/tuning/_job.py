@@ -1,0 +1,233 @@
+"""One training: what is trained on what, and where what comes of it is kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
+
+from mercore.batches import out_of_memory
+from mercore.components import Encoder, IntArray
+from mercore.errors import RunError
+from mercore.machine import Machine
+from mercore.nn import quiet_transformers
+from mercore.tuning._data import Examples, Source, balance, failed
+from mercore.tuning._folder import TuningFolder
+from mercore.tuning._options import Classifying, Tuning
+from mercore.tuning._trainee import Trainee
+from mercore.tuning._trainer import Loop, arguments_of, early_stop, last_checkpoint
+from mercore.tuning._world import world
+from mercore.watch import Silent, Watch
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples with their classes."""
+
+    source: Source
+    labels: IntArray
+    """``(samples,)``; of a training without labels all 0."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what."""
+
+    name: str
+    encoder: Encoder
+    tuning: Tuning
+    train: Part
+    valid: Part
+    classes: tuple[str, ...]
+    """What is learnt; empty for a training without labels."""
+    folder: TuningFolder
+    about: Mapping[str, JsonValue]
+    """All that decides the result."""
+    machine: Machine = field(default_factory=Machine)
+    seed: int = 0
+    watch: Watch = field(default_factory=Silent)
+
+    def run(self) -> dict[str, JsonValue]:
+        """Return what the training came to; one that was interrupted goes on.
+
+        Raises RunError for a folder of another training, and for a loss that is no number.
+        """
+        if done := self.folder.done(self.about):
+            return done
+        self.folder.begin(self.about)
+        at_once = fitting(self.tuning, self.tuning.at_once)
+        with quiet_transformers():
+            while (loop := self._trained(at_once)) is None:
+                at_once = fitting(self.tuning, at_once - 1)
+            return self._finished(loop, at_once)
+
+    def _trained(self, at_once: int) -> Loop | None:
+        """Return the loop at the end of the training; None where the memory was too small."""
+        try:
+            loop = self._loop(at_once)
+            before = last_checkpoint(self.folder.state)
+            with _in_order(loop):
+                loop.train(resume_from_checkpoint=str(before) if before else None)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if at_once == 1 or world() > 1:
+                raise RunError(
+                    f"{self.name}: out of memory with {at_once} samples at once; give a lower "
+                    "`at_once`, `recompute: true`, or more devices (`mer tune --plan` says more)"
+                ) from error
+            torch.cuda.empty_cache()
+            return None
+        return loop
+
+    def _loop(self, at_once: int) -> Loop:
+        set_seed(self.seed)
+        trainee = self.tuning.prepare(self.encoder, len(self.classes))
+        train = self._examples(trainee, self.train, training=True)
+        steps = max(1, len(train) // self.tuning.batch)
+        device = self.machine.chosen_device()
+        arguments = arguments_of(
+            self.tuning,
+            self.folder.state,
+            device=device,
+            seed=self.seed,
+            threads=self.machine.threads if device != "cpu" else 0,
+            steps=steps,
+            at_once=at_once,
+        )
+        return Loop(
+            trainee,
+            self.tuning,
+            arguments,
+            train,
+            self._examples(trainee, self.valid, training=False),
+            [_Telling(self), *early_stop(self.tuning)],
+            **self._balance(),
+        )
+
+    def _balance(self) -> dict[str, Any]:
+        if not isinstance(self.tuning, Classifying) or self.tuning.balance == "none":
+            return {}
+        weights = balance(self.train.labels, len(self.classes))
+        if self.tuning.balance == "weights":
+            return {"loss_weights": weights}
+        return {"sample_weights": weights[self.train.labels]}
+
+    def _examples(self, trainee: Trainee, part: Part, *, training: bool) -> Examples:
+        return Examples(
+            part.source,
+            part.labels,
+            trainee,
+            seed=self.seed,
+            failures=self.folder.failures,
+            training=training,
+        )
+
+    def _finished(self, loop: Loop, at_once: int) -> dict[str, JsonValue]:
+        """Save the best state, which the loop has come back to, and its scores."""
+        tensors = loop.accelerator.get_state_dict(loop.model)
+        result = loop.predict(self._examples(loop.trainee, self.valid, training=False))
+        sizes = [(p.numel(), p.requires_grad) for p in loop.trainee.module.parameters()]
+        scores: dict[str, JsonValue] = {
+            "parameters": sum(size for size, _ in sizes),
+            "trained": sum(size for size, trained in sizes if trained),
+            "at_once": at_once,
+            "steps": loop.state.global_step,
+            "best_step": loop.state.best_global_step,
+            "loss": (result.metrics or {})["test_loss"],
+            "failed": dict(failed(self.folder.failures)),
+        }
+        if not loop.is_world_process_zero():
+            return scores
+        if self.classes:
+            source, labels = self.valid.source, np.asarray(result.label_ids)
+            names = [source.name(row) for row in range(len(source))]
+            logits = np.asarray(result.predictions)
+            scores |= self.folder.save_predictions(names, self.classes, labels, logits)
+        self.folder.save_checkpoint(lambda folder: loop.trainee.save(folder, tensors))
+        self.folder.finish(scores)
+        return scores
+
+
+def fitting(tuning: Tuning, most: int) -> int:
+    """Return how many samples a device takes at once: at most `most`, and a part of the batch."""
+    share, rest = divmod(tuning.batch, world())
+    if rest:
+        raise RunError(f"batch {tuning.batch}: expected a multiple of the {world()} processes")
+    return max(n for n in range(1, min(share, max(1, most)) + 1) if share % n == 0)
+
+
+class _Telling(TrainerCallback):
+    """Tells the watch how far the training is, and keeps its log."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._done = 0
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._done = state.global_step
+        self._job.watch.start(self._job.name, state.max_steps)
+        self._job.watch.advance(self._job.name, state.global_step, 0)
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._job.watch.advance(self._job.name, 1, 0)
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self._job.folder.save_log(state.log_history)
+
+
+class _Stop(TrainerCallback):
+    """Ends the training after the step in flight, with a checkpoint."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if self.signal:
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def on_epoch_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if self.signal:  # the epoch has not come to its end, and is saved
+            control.should_save = control.should_evaluate = False
+        return control
+
+
+@contextmanager
+def _in_order(loop: Loop) -> Iterator[None]:
+    """Let a signal end the training in order; it is passed on afterwards."""
+    stop = _Stop()
+    loop.add_callback(stop)
+    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: object) -> None:
+        signal.signal(number, before[number])  # the second one counts at once
+        stop.signal = number
+
+    for number, old in before.items():
+        if old not in (signal.SIG_IGN, None):
+            signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+    if stop.signal:
+        os.kill(os.getpid(), stop.signal)

@@ -1,0 +1,98 @@
+"""The options of a training: what is common to all encoders."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from mercore.errors import RunError, did_you_mean
+
+if TYPE_CHECKING:
+    from mercore.components import Encoder
+    from mercore.tuning._trainee import Trainee
+
+
+class Tuning(BaseModel, ABC):
+    """A way to train an encoder; its fields are the options of ``--with``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: float = Field(default=50, gt=0)
+    """Passes over the training samples."""
+    batch: int = Field(default=64, ge=1)
+    """Samples of a step: on all devices, and over all batches that are accumulated."""
+    at_once: int = Field(default=16, ge=1)
+    """The most samples on a device at once; the rest of the batch is accumulated."""
+    lr: float = Field(default=1e-4, gt=0)
+    """The highest learning rate."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of AdamW."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """Of matrices; biases and norms have none."""
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """The share of the steps in which the learning rate rises."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after that."""
+    clip: float | None = Field(default=1.0, gt=0)
+    """The largest norm of the gradient; null for any."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What is multiplied in; ``auto`` is bfloat16 on a GPU that has it, else float32."""
+    recompute: bool = False
+    """Compute activations again in the backward pass instead of keeping them: slower, smaller."""
+    compile: bool = False
+    """Compile the network with ``torch.compile``."""
+    evaluate: int | None = Field(default=None, ge=1)
+    """Steps between two evaluations, each with a checkpoint; null for one an epoch."""
+    patience: int | None = Field(default=None, ge=1)
+    """End after so many evaluations without a better one; null to go on."""
+
+    @abstractmethod
+    def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
+        """Return the network of `encoder`, with its weights, as it is to be trained.
+
+        Parameters that are not to be trained have ``requires_grad`` False. `classes` is how many
+        outputs a head has, 0 for none. What is drawn at random comes from torch's own generator,
+        which is seeded. Without `weights` nothing is read but the sizes, and the parameters may
+        lie on the device ``meta``: for a plan of the memory. Raises as ``Encoder.load`` does.
+        """
+
+    def trained(self, encoder: Encoder, checkpoint: Path) -> Encoder:
+        """Return the encoder that reads what was trained, with options that suit it."""
+        options = encoder.model_dump(exclude_unset=True) | {"checkpoint": str(checkpoint)}
+        return type(encoder).model_validate(options)
+
+
+class Classifying(Tuning):
+    """A training on labels, by the cross entropy of the classes."""
+
+    label_map: Mapping[str, str] = {}
+    """Which class a label is taken for: ``{worried: negative}``; a label it lacks stays itself."""
+    balance: Literal["none", "weights", "sampling"] = "none"
+    """Against rare classes: weigh the loss by ``samples / (classes * samples of the class)``, or
+    draw the samples of an epoch so that every class is as frequent."""
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Label smoothing (Szegedy et al. 2016, arXiv:1512.00567, section 7)."""
+
+    def targets(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Return the classes that are learnt, in order; RunError for a map that does not fit."""
+        for label in self.label_map:
+            if label not in classes:
+                hint = did_you_mean(label, classes) or f"; has {', '.join(classes)}"
+                raise RunError(f"label_map: no class {label!r}{hint}")
+        found = tuple(dict.fromkeys(self.label_map.get(label, label) for label in classes))
+        if len(found) < 2:
+            raise RunError(f"label_map: leaves one class, {found[0]!r}; expected two or more")
+        return found
+
+
+def described(tuning: Tuning) -> dict[str, JsonValue]:
+    """Return all options of a training as JSON values."""
+    described: dict[str, JsonValue] = tuning.model_dump(mode="json")
+    return described

@@ -1,0 +1,71 @@
+"""What a plugin gives for training: a network and what goes in and out of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mercore.components import Inputs
+
+if TYPE_CHECKING:
+    import torch
+
+Example = Mapping[str, NDArray[Any]]
+"""What of one sample goes into a batch."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning rate."""
+
+    parameters: Sequence[torch.nn.Parameter]
+    rate: float = 1.0
+    """Times the learning rate of the options."""
+    decays: bool = True
+    """Whether weight decay holds for them."""
+
+
+class Trainee(ABC):
+    """An encoder's network in training.
+
+    ``module(**batch)`` returns ``{"logits": (samples, classes)}``, of which the core takes the
+    cross entropy, or ``{"loss": scalar}`` where it is computed inside; an evaluation on labels
+    needs the logits in both.
+    """
+
+    module: torch.nn.Module
+
+    @abstractmethod
+    def example(self, inputs: Inputs, random: np.random.Generator, *, training: bool) -> Example:
+        """Return what of one sample goes into a batch; it may run in another process.
+
+        Everything that is drawn comes from `random`, which a sample of an epoch always gets alike;
+        only in `training` is the sample augmented. Raises InputError for one that cannot be used.
+        """
+
+    @abstractmethod
+    def batch(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """Return the arguments of the module for the examples, on the CPU.
+
+        With ``labels``, ``(samples, classes)`` float32 that sum to 1, the batch brings its own
+        targets in place of the samples' classes.
+        """
+
+    def groups(self) -> list[Group]:
+        """Return the parameters to train: matrices with weight decay, the rest without."""
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        decays, others = [p for p in trained if p.dim() > 1], [p for p in trained if p.dim() < 2]
+        return [Group(decays), Group(others, decays=False)]
+
+    @abstractmethod
+    def save(self, folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write `tensors`, the module's whole state dict, as the encoder's `load` reads it.
+
+        `folder` is there and empty.
+        """

@@ -1,0 +1,112 @@
+"""Fine-tuning a masked autoencoder's ViT on labels: a head on the mean of its patches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from mercore.components import Inputs
+from mercore.inputs import frames_of
+from mercore.nn import normalised
+from mercore.tuning import Example, Group, Trainee
+from mercore_vit_mae import VitMAE, VitTuning
+from mercore_vit_mae._config import CONFIG
+from mercore_vit_mae._layouts import Sizes
+from mercore_vit_mae._network import EPS, Published
+from mercore_vit_mae._pictures import picture, shown
+
+
+class VitTrainee(Trainee):
+    """A ViT with a norm and a head on the mean of its patches."""
+
+    module: Classifier
+
+    def __init__(self, encoder: VitMAE, tuning: VitTuning, classes: int, *, weights: bool) -> None:
+        self._tuning = tuning
+        self._crop = encoder.crop
+        self._published = Published(encoder)
+        sizes = self._published.sizes
+        make = self._published.network if weights else self._published.empty
+        vit = make(sizes.depth, drop_path=tuning.drop_path)
+        vit.set_grad_checkpointing(tuning.recompute)
+        self.module = Classifier(vit.requires_grad_(True), sizes, classes)
+
+    def example(self, inputs: Inputs, random: np.random.Generator, *, training: bool) -> Example:
+        """Return one picture of the clip: ``(side, side, 3)`` uint8."""
+        pixels = frames_of(inputs).pixels
+        cells = self._tuning.grid**2 if len(pixels) > 1 else 1
+        pictures = shown(len(pixels), cells, None)
+        chosen = pictures[random.integers(len(pictures)) if training else len(pictures) // 2]
+        crop = self._crop if cells == 1 else 1.0
+        drawn = picture(pixels[chosen], self._published.sizes.side, crop)
+        mirrored = training and random.random() < self._tuning.flip
+        return {"picture": drawn[:, ::-1] if mirrored else drawn}
+
+    def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Return normalised pictures, ``(samples, 3, side, side)`` float32."""
+        pixels = torch.from_numpy(np.stack([example["picture"] for example in examples]))
+        mean, std = self._published.told.mean, self._published.told.std
+        return {"pictures": normalised(pixels, torch.float32, mean, std)}
+
+    def groups(self) -> list[Group]:
+        """Return the blocks' parameters, whose rates fall from the head to the patches."""
+        sizes, decay = self._published.sizes, self._tuning.layer_decay
+        layers: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.module.named_parameters():
+            key = _layer(name, sizes.depth), parameter.dim() > 1 and "_token" not in name
+            layers.setdefault(key, []).append(parameter)
+        return [
+            Group(parameters, decay ** (sizes.depth + 1 - layer), decays)
+            for (layer, decays), parameters in layers.items()
+        ]
+
+    def save(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Write timm's layout of a ViT that was fine-tuned on the mean of its patches."""
+        named = {name.removeprefix("vit."): t.contiguous() for name, t in tensors.items()}
+        save_file(named, folder / "model.safetensors", {"format": "pt"})
+        sizes, told = self._published.sizes, self._published.told
+        config = {
+            "architecture": f"vit_base_patch{sizes.patch}_{sizes.side}",
+            "num_features": sizes.dim,
+            "model_args": {
+                "embed_dim": sizes.dim, "depth": sizes.depth, "num_heads": sizes.heads,
+                "mlp_ratio": sizes.hidden / sizes.dim, "global_pool": "avg",
+            },
+            "pretrained_cfg": {"mean": told.mean, "std": told.std,
+                               "input_size": [3, sizes.side, sizes.side]},
+        }  # fmt: skip
+        (folder / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+class Classifier(nn.Module):
+    """From pictures ``(n, 3, side, side)`` to ``{"logits": (n, classes)}``."""
+
+    def __init__(self, vit: VisionTransformer, sizes: Sizes, classes: int) -> None:
+        super().__init__()
+        self.vit = vit
+        self.fc_norm = nn.LayerNorm(sizes.dim, eps=EPS)
+        if isinstance(vit.norm, nn.LayerNorm):  # of all tokens, or of their mean already
+            self.fc_norm.load_state_dict(vit.norm.state_dict(), assign=True)
+            self.fc_norm.requires_grad_(True)
+        vit.norm = nn.Identity()
+        self.head = nn.Linear(sizes.dim, classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        tokens = self.vit.forward_features(pictures)  # (n, 1 + patches, dim)
+        return {"logits": self.head(self.fc_norm(tokens[:, 1:].mean(1)))}
+
+
+def _layer(name: str, depth: int) -> int:
+    """Return how deep a parameter lies: 0 for the patches, depth + 1 for the head."""
+    if name.startswith("vit.blocks."):
+        return int(name.split(".")[2]) + 1
+    return 0 if name.startswith("vit.") else depth + 1

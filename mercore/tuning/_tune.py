@@ -149,7 +149,7 @@ def _parts(project: Project, node: Node, tuning: Classifying, fold: int) -> tupl
     folds = assign_folds(
         samples, project.labels, content.folds, content.seed, project.pipeline.classes
     )
-    reader, upstream = _reader(project, node)
+    reader, upstream = reader_of(project, node)
     targets = _targets(project, tuning)
     usable = np.array([all(stream.has(s) for stream in upstream) for s in samples])
     train = np.flatnonzero(usable & (folds >= 0) & (folds != fold))
@@ -167,7 +167,7 @@ def _part(reader: Reader, samples: Any, targets: IntArray, rows: IntArray) -> Pa
     return Part(Samples(reader, [samples[row] for row in rows]), targets[rows])
 
 
-def _reader(project: Project, node: Node) -> tuple[Reader, list[Upstream]]:
+def reader_of(project: Project, node: Node) -> tuple[Reader, list[Upstream]]:
     """Return what reads the inputs of the feature, once the streams they come from are there."""
     streams = node.upstream(project.pipeline.streams)
     if streams:

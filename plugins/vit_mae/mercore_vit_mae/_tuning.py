@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -17,9 +15,8 @@ from mercore.inputs import frames_of
 from mercore.nn import normalised
 from mercore.tuning import Example, Group, Trainee
 from mercore_vit_mae import VitMAE, VitTuning
-from mercore_vit_mae._config import CONFIG
 from mercore_vit_mae._layouts import Sizes
-from mercore_vit_mae._network import EPS, Published
+from mercore_vit_mae._network import EPS, Published, write
 from mercore_vit_mae._pictures import picture, shown
 
 
@@ -69,20 +66,8 @@ class VitTrainee(Trainee):
 
     def save(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
         """Write timm's layout of a ViT that was fine-tuned on the mean of its patches."""
-        named = {name.removeprefix("vit."): t.contiguous() for name, t in tensors.items()}
-        save_file(named, folder / "model.safetensors", {"format": "pt"})
-        sizes, told = self._published.sizes, self._published.told
-        config = {
-            "architecture": f"vit_base_patch{sizes.patch}_{sizes.side}",
-            "num_features": sizes.dim,
-            "model_args": {
-                "embed_dim": sizes.dim, "depth": sizes.depth, "num_heads": sizes.heads,
-                "mlp_ratio": sizes.hidden / sizes.dim, "global_pool": "avg",
-            },
-            "pretrained_cfg": {"mean": told.mean, "std": told.std,
-                               "input_size": [3, sizes.side, sizes.side]},
-        }  # fmt: skip
-        (folder / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+        named = {name.removeprefix("vit."): tensor for name, tensor in tensors.items()}
+        write(folder, named, self._published.sizes, self._published.told, global_pool="avg")
 
 
 class Classifier(nn.Module):

@@ -95,7 +95,7 @@ class VitPretrainee(Trainee):
         return {"picture": drawn, "noise": random.random(self._sizes.tokens - 1, np.float32)}
 
     def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Return normalised pictures, ``(n, 3, side, side)``, and noise ``(n, patches)``, float32."""
+        """Return normalised pictures ``(n, 3, side, side)`` and noise ``(n, patches)``, float32."""
         pixels, noise = (
             torch.from_numpy(np.stack([example[name] for example in examples]))
             for name in ("picture", "noise")

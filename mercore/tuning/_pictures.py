@@ -35,7 +35,7 @@ Names = NDArray[np.bytes_]
 
 def read_picture(file: str | BinaryIO, name: str, limits: Limits = DEFAULT) -> Frames:
     """Return a JPEG, PNG or WebP picture, upright, as one frame; raises InputError naming it."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(file, formats=_KINDS) as image:
@@ -45,6 +45,8 @@ def read_picture(file: str | BinaryIO, name: str, limits: Limits = DEFAULT) -> F
             pixels = np.asarray(full.convert("RGB"))
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name}: is no picture; expected {', '.join(_KINDS)}") from error
     except Exception as error:  # a broken file may raise anything
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{name}: cannot be read as a picture: {reason}") from error

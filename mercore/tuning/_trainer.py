@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -76,8 +76,10 @@ class Loop(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Return the loss; raises RunError where it is no number."""
-        labels = inputs.pop("labels")
+        labels, shares = inputs.pop("labels"), inputs.pop("shares", None)
         outputs = model(**inputs)
+        if shares is not None:
+            labels = mixed(labels, shares, outputs["logits"].shape[1])
         loss = outputs["loss"] if "loss" in outputs else self._entropy(outputs["logits"], labels)
         if model.training and not torch.isfinite(loss):
             raise RunError(
@@ -121,6 +123,9 @@ class Loop(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self._order
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Do nothing: of a checkpoint only what is trained is kept."""
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Keep what is trained: the rest is in the checkpoint that the training began from."""
         if not self.args.should_save:
@@ -131,6 +136,12 @@ class Loop(Trainer):
         tensors = state_dict or self.model.state_dict()
         kept = {name: t.contiguous() for name, t in tensors.items() if name not in fixed}
         save_file(kept, os.path.join(folder, _WEIGHTS), {"format": "pt"})
+
+
+def mixed(labels: Tensor, shares: Tensor, classes: int) -> Tensor:
+    """Return ``(samples, classes)``: each sample's class by its share, that of its partner else."""
+    own, share = one_hot(labels, classes).float(), shares.unsqueeze(1)
+    return share * own + (1 - share) * own.flip(0)
 
 
 def scores(evaluated: Any) -> dict[str, float]:

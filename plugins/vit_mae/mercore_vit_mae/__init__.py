@@ -24,10 +24,11 @@ class VitTuning(Classifying):
 
     An example is one picture of a clip, drawn anew in each epoch: a frame, or with ``grid: n`` a
     grid of n x n frames, as section 2.2.1 of the pipeline's paper trains on clips; a still image,
-    a clip of one frame, stays single. An evaluation looks at the picture in the middle. The
-    defaults are those of section 3.2 where it gives them (AdamW, lr 2e-3, batch 1024, 100 epochs),
-    else those of He et al. 2022, table 9, for ViT-Base (layer decay 0.65, drop path 0.1, betas .9
-    and .999, weight decay .05, 5 epochs of warm-up of 100, smoothing 0.1, mixup 0).
+    a clip of one frame, stays single. An evaluation takes the mean of the logits of a few
+    pictures. The defaults are those of section 3.2 where it gives them (AdamW, lr 2e-3, batch 1024,
+    100 epochs), else those of He et al. 2022, table 9, for ViT-Base (layer decay 0.65, drop path
+    0.1, betas .9 and .999, weight decay .05, 5 epochs of warm-up of 100, smoothing 0.1), without
+    their mixup, cutmix and random augmentation.
     """
 
     epochs: float = Field(default=100, gt=0)
@@ -46,6 +47,8 @@ class VitTuning(Classifying):
     """Mix pairs of pictures by a share from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """How often a picture is mirrored."""
+    pictures: int = Field(default=4, ge=1)
+    """The most pictures of a clip that an evaluation looks at, of frames spread evenly over it."""
 
     def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
         """Return the network with its head."""

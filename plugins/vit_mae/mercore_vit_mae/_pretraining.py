@@ -72,13 +72,21 @@ class VitPretrainee(Trainee):
         vit = (published.network if weights else published.empty)(sizes.depth)
         decoder = built(lambda: Decoder(sizes, self._tuning))
         if weights:
-            decoder = published.decoder(decoder) or self._fresh(sizes)
+            decoder = self._decoder(published, decoder)
         return sizes, published.told, MaskedAutoencoder(vit, decoder, self._tuning)
 
-    def _fresh(self, sizes: Sizes) -> Decoder:
-        decoder = Decoder(sizes, self._tuning)
-        initialise(decoder)
-        return decoder
+    def _decoder(self, published: Published, empty: Decoder) -> Decoder:
+        """Return the checkpoint's decoder; a new one where it has none."""
+        try:
+            found = published.decoder(empty)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"the decoder is not as decoder_dim and decoder_depth say: {error}"
+            ) from error
+        if found is None:
+            found = Decoder(published.sizes, self._tuning)
+            initialise(found)
+        return found
 
     def example(self, inputs: Inputs, random: np.random.Generator, *, training: bool) -> Example:
         """Return one picture ``(side, side, 3)`` uint8, and noise ``(patches,)`` that hides some.

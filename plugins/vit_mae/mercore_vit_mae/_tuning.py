@@ -36,21 +36,40 @@ class VitTrainee(Trainee):
         self.module = Classifier(vit.requires_grad_(True), sizes, classes)
 
     def example(self, inputs: Inputs, random: np.random.Generator, *, training: bool) -> Example:
-        """Return one picture of the clip: ``(side, side, 3)`` uint8."""
-        pixels = frames_of(inputs).pixels
-        cells = self._tuning.grid**2 if len(pixels) > 1 else 1
-        pictures = shown(len(pixels), cells, None)
-        chosen = pictures[random.integers(len(pictures)) if training else len(pictures) // 2]
+        """Return pictures of the clip ``(n, side, side, 3)`` uint8: in training one."""
+        pixels, tuning = frames_of(inputs).pixels, self._tuning
+        cells = tuning.grid**2 if len(pixels) > 1 else 1
         crop = self._crop if cells == 1 else 1.0
-        drawn = picture(pixels[chosen], self._published.sizes.side, crop)
-        mirrored = training and random.random() < self._tuning.flip
-        return {"picture": drawn[:, ::-1] if mirrored else drawn}
+        plan = shown(len(pixels), cells, None if training else tuning.pictures)
+        if training:
+            plan = plan[[random.integers(len(plan))]]
+        side = self._published.sizes.side
+        pictures = np.stack([picture(pixels[frames], side, crop) for frames in plan])
+        if not training:
+            return {"pictures": pictures}
+        mirrored = random.random() < tuning.flip
+        share = random.beta(tuning.mixup, tuning.mixup) if tuning.mixup else 1.0
+        return {
+            "pictures": pictures[:, :, ::-1] if mirrored else pictures,
+            "share": np.array(share, np.float32),
+        }
 
     def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Return normalised pictures, ``(samples, 3, side, side)`` float32."""
-        pixels = torch.from_numpy(np.stack([example["picture"] for example in examples]))
+        """Return normalised pictures, ``(n, 3, side, side)`` float32, and the sample of each."""
+        counts = torch.tensor([len(example["pictures"]) for example in examples])
+        pixels = torch.from_numpy(np.concatenate([example["pictures"] for example in examples]))
         mean, std = self._published.told.mean, self._published.told.std
-        return {"pictures": normalised(pixels, torch.float32, mean, std)}
+        pictures = normalised(pixels, torch.float32, mean, std)
+        batch = {
+            "pictures": pictures,
+            "samples": torch.arange(len(counts)).repeat_interleave(counts),
+        }
+        if not self._tuning.mixup or "share" not in examples[0]:
+            return batch
+        shares = torch.from_numpy(np.stack([example["share"] for example in examples]))
+        share = shares.view(-1, 1, 1, 1)
+        mixed = share * pictures + (1 - share) * pictures.flip(0)
+        return {**batch, "pictures": mixed, "shares": shares}
 
     def groups(self) -> list[Group]:
         """Return the blocks' parameters, whose rates fall from the head to the patches."""
@@ -71,7 +90,7 @@ class VitTrainee(Trainee):
 
 
 class Classifier(nn.Module):
-    """From pictures ``(n, 3, side, side)`` to ``{"logits": (n, classes)}``."""
+    """From pictures ``(n, 3, side, side)`` to logits, the mean of those of a sample's pictures."""
 
     def __init__(self, vit: VisionTransformer, sizes: Sizes, classes: int) -> None:
         super().__init__()
@@ -85,9 +104,15 @@ class Classifier(nn.Module):
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+    def forward(self, pictures: Tensor, samples: Tensor) -> dict[str, Tensor]:
+        """Return ``{"logits": (samples, classes)}``; `samples` says whose picture each one is."""
         tokens = self.vit.forward_features(pictures)  # (n, 1 + patches, dim)
-        return {"logits": self.head(self.fc_norm(tokens[:, 1:].mean(1)))}
+        logits = self.head(self.fc_norm(tokens[:, 1:].mean(1))).float()  # (n, classes)
+        if self.training:  # one picture a sample
+            return {"logits": logits}
+        counts = samples.bincount().unsqueeze(1)
+        sums = logits.new_zeros(len(counts), logits.shape[1]).index_add(0, samples, logits)
+        return {"logits": sums / counts}
 
 
 def _layer(name: str, depth: int) -> int:

@@ -97,13 +97,19 @@ def _component(provided: Provided) -> Iterator[str]:
     yield f"{article} {kind}{_media(component)}."
     yield from ("", *_doc(provided), "")
     yield from _options(component)
+    if issubclass(component, Encoder):
+        for aim, kind in component.tunings.items():
+            yield from ("", f"### mer {aim} {component.name}", "")
+            yield from inspect.cleandoc(kind.__doc__ or "").replace("``", "`").splitlines()
+            yield ""
+            yield from _options(kind)
     if component.licence:
         yield from ("", f"Licence of the default weights: {component.licence}.")
     if works := cited(component):
         yield from ("", "To cite:", "", "```bibtex", "\n\n".join(map(str, works)), "```")
 
 
-def _options(component: type[Component]) -> Iterator[str]:
+def _options(component: type[BaseModel]) -> Iterator[str]:
     options = options_of(component)
     if not options:
         yield "No options."

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from click import Context, Group
+from pydantic import BaseModel
 
 from mercore import hookspecs, testing
 from mercore.citations import cited
 from mercore.cli import main
-from mercore.components import Component, MediaComponent, Preprocessor
+from mercore.components import Component, Encoder, MediaComponent, Preprocessor
 from mercore.options import in_yaml, options_of, type_in_words
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ features:
   counted: {uses: letters, inputs: {text: text}}
 folds: 3
 """
+TOYS = Path(toy_training.__file__).parent
 OPTIONS = {"epochs": 6, "batch": 4, "at_once": 2, "lr": 0.05}
 
 
@@ -336,6 +339,20 @@ def test_variations_are_put_side_by_side() -> None:
     assert [row["trained"] for row in rows] == [235, 27]
     assert all(0 <= row["probe"]["low"] <= row["probe"]["waf"] <= 1 for row in rows)
     assert mer(*arguments, "--with=train=all").exit_code == 1
+
+
+def test_two_processes_do_together_what_one_does() -> None:
+    options = [f"--with={name}={value}" for name, value in OPTIONS.items()]
+    Path("mer.py").write_text("from mercore.cli import main\nmain()\n")
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "mer.py"]
+    command = [sys.executable, *launcher, "tune", "toy", "--device=cpu", *options, "--out=two"]
+    environment = {**os.environ, "PYTHONPATH": str(TOYS)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("WAF, held-out fold") == 1
+    about = json.loads(Path("two/metrics.json").read_text())
+    assert (about["at_once"], about["steps"], about["samples"]) == (2, 18, 6)
+    assert losses("two")[-1] < 0.5 * losses("two")[0]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import click
 
 from mercore.cli.main import machine_of, open_project, print_json
 from mercore.cli.options import JSON, LIMITS, ROOT, STORED, WATCHED, with_options
-from mercore.cli.tune import WITH
+from mercore.cli.tune import PLAN, WITH
 from mercore.cli.watching import watching
 
 if TYPE_CHECKING:
@@ -45,12 +45,14 @@ COMPUTER = [
 @click.option("--out", default="runs/pretrain", metavar="DIR", help="The folder of the training.")
 @click.option("--seed", default=0, metavar="N", help="Of all that is drawn at random.")
 @click.option("--measure", is_flag=True, help="Only measure the pictures, and say what is usual.")
-@with_options([*PICTURES, WITH, *STORED, *COMPUTER, *LIMITS, *WATCHED, ROOT, JSON])
+@with_options([*PICTURES, WITH, *PLAN, *STORED, *COMPUTER, *LIMITS, *WATCHED, ROOT, JSON])
 def pretrain(
     name: str,
     out: str,
     seed: int,
     measure: bool,
+    plan: bool,
+    memory: int | None,
     options: dict[str, Any],
     as_json: bool,
     **given: Any,
@@ -66,12 +68,16 @@ def pretrain(
 
     with watching(given, given["registry"]) as watch:
         pretraining = _pretraining(name, given, watch)
-        if measure:
+        if plan:
+            about = pretraining.planned(options, memory)
+        elif measure:
             about = pretraining.measured(Path(out))
         else:
             about = pretrain_encoder(pretraining, options, out, seed=seed)
     if as_json:
         print_json(about)
+    elif plan:
+        tuned.print_plan(about)
     elif measure:
         tuned.print_measured(about)
     else:

@@ -15,10 +15,17 @@ from mercore.components import Encoder
 from mercore.errors import PluginError, RunError
 from mercore.machine import Machine
 from mercore.media import Video
-from mercore.packages import needed, versions
+from mercore.packages import versions
 from mercore.plugins import Plugins
 from mercore.tuning._options import PicturePretraining, described
-from mercore.tuning._tune import feature_of, reader_of, tuning_of
+from mercore.tuning._tune import (
+    check_installed,
+    feature_of,
+    plan_as_json,
+    reader_of,
+    trainers,
+    tuning_of,
+)
 from mercore.watch import Silent, Watch
 
 if TYPE_CHECKING:
@@ -101,13 +108,11 @@ class Pretraining:
 
     def job(self, options: Mapping[str, Any], out: str | Path, *, seed: int = 0) -> Job:
         """Return the training; pictures that the options leave out are measured first."""
-        needed("transformers", "`mer pretrain`", "run `pip install 'mercore[tune]'`")
+        check_installed()
         from mercore.tuning._folder import TuningFolder
         from mercore.tuning._job import Job
 
-        tuning = tuning_of(self.encoder, "pretrain", options)
-        if not isinstance(tuning, PicturePretraining):
-            raise PluginError(f"encoder {self.encoder.name!r}: its 'pretrain' is on no pictures")
+        tuning = self._tuning(options)
         train, valid, counts = self._parts(tuning, Path(out), seed)
         about: dict[str, JsonValue] = {
             "aim": "pretrain",
@@ -116,7 +121,7 @@ class Pretraining:
             "seed": seed,
             "pictures": {**self.given, "found": len(self.source)},
             "data": self._fingerprint(),
-            "versions": {**versions({self.origin})},
+            "versions": {**versions({self.origin}), **trainers()},
         }
         return Job(
             name=f"pretrain {self.encoder.name}",
@@ -135,6 +140,20 @@ class Pretraining:
                 "trained_on": len(train.labels), "held_out": len(valid.labels),
             },
         )  # fmt: skip
+
+    def planned(self, options: Mapping[str, Any], memory: int | None) -> dict[str, JsonValue]:
+        """Return the memory that it takes; `memory` is what a device has, else the GPU's."""
+        check_installed()
+        from mercore.tuning._plan import device_memory, plan
+
+        found = plan(self._tuning(options), self.encoder, 0, memory or device_memory())
+        return plan_as_json(found)
+
+    def _tuning(self, options: Mapping[str, Any]) -> PicturePretraining:
+        tuning = tuning_of(self.encoder, "pretrain", options)
+        if not isinstance(tuning, PicturePretraining):
+            raise PluginError(f"encoder {self.encoder.name!r}: its 'pretrain' is on no pictures")
+        return tuning
 
     def measured(self, out: Path) -> dict[str, JsonValue]:
         """Return what is usual among the pictures: a few percentiles of what `job` goes by."""

@@ -25,6 +25,7 @@ from mercore.tuning._world import world
 if TYPE_CHECKING:
     from mercore.project import Project
     from mercore.tuning._job import Job, Part
+    from mercore.tuning._plan import Plan
 
 
 def feature_of(project: Project, name: str) -> Node:
@@ -94,11 +95,16 @@ def planned(
     project: Project, name: str, options: Mapping[str, Any], memory: int | None
 ) -> dict[str, JsonValue]:
     """Return the memory that a training takes; `memory` is what a device has, else the GPU's."""
-    _check_installed()
+    check_installed()
     from mercore.tuning._plan import device_memory, plan
 
     encoder, tuning = _of_feature(project, name, options)
     found = plan(tuning, encoder, len(tuning.targets(project.classes)), memory or device_memory())
+    return plan_as_json(found)
+
+
+def plan_as_json(found: Plan) -> dict[str, JsonValue]:
+    """Return a plan with the sum of each strategy."""
     needs: list[JsonValue] = [{**asdict(need), "total": need.total} for need in found.needs]
     return {"parameters": found.parameters, "trained": found.trained, "needs": needs}
 
@@ -110,7 +116,7 @@ def job_of(
 
     The samples of the fold `fold` of the registry's cross-validation are held out.
     """
-    _check_installed()
+    check_installed()
     from mercore.tuning._folder import TuningFolder
     from mercore.tuning._job import Job
 
@@ -128,7 +134,7 @@ def job_of(
         "seed": project.pipeline.registry.content.seed,
         "samples": {"train": len(train.labels), "valid": len(valid.labels)},
         "data": fingerprint([project.pipeline.registry.content.folds, *_ids(train, valid)]),
-        "versions": {**versions({node.origin}), **_trainers()},
+        "versions": {**versions({node.origin}), **trainers()},
     }
     return Job(
         name=f"tune {node.name}",
@@ -145,7 +151,7 @@ def job_of(
     )
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
     needed("transformers", "training an encoder", "run `pip install 'mercore[tune]'`")
 
 
@@ -161,7 +167,7 @@ def _of_feature(
     return encoder, tuning
 
 
-def _trainers() -> dict[str, str]:
+def trainers() -> dict[str, str]:
     """Return the versions of what trains."""
     found = {name: installed(name) for name in ("transformers", "accelerate", "peft")}
     return {name: version for name, version in found.items() if version}

@@ -74,9 +74,10 @@ class VitTrainee(Trainee):
     def groups(self) -> list[Group]:
         """Return the blocks' parameters, whose rates fall from the head to the patches."""
         sizes, decay = self._published.sizes, self._tuning.layer_decay
+        fixed = {f"vit.{name}" for name in self.module.vit.no_weight_decay()}
         layers: dict[tuple[int, bool], list[nn.Parameter]] = {}
         for name, parameter in self.module.named_parameters():
-            key = _layer(name, sizes.depth), parameter.dim() > 1 and "_token" not in name
+            key = _layer(name, sizes.depth), parameter.dim() > 1 and name not in fixed
             layers.setdefault(key, []).append(parameter)
         return [
             Group(parameters, decay ** (sizes.depth + 1 - layer), decays)

@@ -15,6 +15,7 @@ from mercore.cli.look import check, prune, schema, show_samples, status
 from mercore.cli.main import main
 from mercore.cli.new import new
 from mercore.cli.plugins import plugins
+from mercore.cli.pretrain import pretrain
 from mercore.cli.repair import repair
 from mercore.cli.tune import tune
 from mercore.cli.work import ensemble, extract, mine, predict, report, run, train
@@ -22,9 +23,9 @@ from mercore.cli.work import ensemble, extract, mine, predict, report, run, trai
 __all__ = ["main"]
 
 for command in (
-    init, check, explain, diff, plugins, extract, status, show_samples, repair, prune, tune,
-    train, mine,
-    ensemble, ablate, report, run, predict, submit, corrupt, lm, import_, export, schema, new,
+    init, check, explain, diff, plugins, extract, status, show_samples, repair, prune, pretrain,
+    tune, train, mine, ensemble, ablate, report, run, predict, submit, corrupt, lm, import_,
+    export, schema, new,
 ):  # fmt: skip
     main.add_command(command)
 for command in EXPORTS:

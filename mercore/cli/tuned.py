@@ -25,15 +25,45 @@ def print_tuned(about: Json) -> None:
         ("best step", f"{about['best_step']} of {about['steps']}"),
     ]
     print_grid(Grid(("training", about["feature"]), rows))
-    failed = about["failed"]
+    _print_failed(about["failed"])
+    click.echo(f"In registry.yaml: {about['feature']}: {_component(about)}")
+
+
+def print_pretrained(about: Json) -> None:
+    """Print what a pre-training came to, and how its checkpoint is used."""
+    left_out = ", ".join(f"{why} {count}" for why, count in about["left_out"].items() if count)
+    rows = [
+        ("loss, held out", f"{about['loss']:.4f}"),
+        ("pictures", f"{about['trained_on']} trained on, {about['held_out']} held out"),
+        ("left out", left_out or "none"),
+        ("trained parameters", f"{about['trained']:,} of {about['parameters']:,}"),
+        ("best step", f"{about['best_step']} of {about['steps']}"),
+    ]
+    print_grid(Grid(("pre-training", about["uses"]), rows))
+    _print_failed(about["failed"])
+    click.echo(f"In registry.yaml: {_component(about)}")
+
+
+def print_measured(about: Json) -> None:
+    """Print what is usual among pictures."""
+    names = [name for name in about if isinstance(about[name], dict)]
+    parts = list(about[names[0]])
+    rows = [(name, *(f"{about[name][part]:g}" for part in parts)) for name in names]
+    print_grid(Grid(("percentile", *parts), rows))
+    click.echo(f"{about['pictures']} pictures, {about['unreadable']} of them cannot be read")
+
+
+def _print_failed(failed: Json) -> None:
     for sample, reason in list(failed.items())[:_SHOWN]:
         click.echo(f"{sample} failed: {reason}")
     if len(failed) > _SHOWN:
         click.echo(f"{len(failed) - _SHOWN} more failed; see failed.jsonl")
+
+
+def _component(about: Json) -> str:
+    """Return how the encoder of what was trained is declared."""
     options = ", ".join(f"{name}: {_yaml(value)}" for name, value in about["with"].items())
-    click.echo(
-        f"In registry.yaml: {about['feature']}: {{uses: {about['uses']}, with: {{{options}}}}}"
-    )
+    return f"{{uses: {about['uses']}, with: {{{options}}}}}"
 
 
 def print_plan(about: Json) -> None:

@@ -7,7 +7,7 @@ Everything else is the core's: samples, folds, the optimiser, precision, several
 scores and the folder.
 """
 
-from mercore.tuning._options import Classifying, Tuning
+from mercore.tuning._options import Classifying, PicturePretraining, Tuning
 from mercore.tuning._trainee import Example, Group, Trainee
 
-__all__ = ["Classifying", "Example", "Group", "Trainee", "Tuning"]
+__all__ = ["Classifying", "Example", "Group", "PicturePretraining", "Trainee", "Tuning"]

@@ -54,6 +54,8 @@ class Job:
     machine: Machine = field(default_factory=Machine)
     seed: int = 0
     watch: Watch = field(default_factory=Silent)
+    data: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What was counted in the data; it goes into the scores."""
 
     def run(self) -> dict[str, JsonValue]:
         """Return what the training came to; one that was interrupted goes on.
@@ -137,6 +139,7 @@ class Job:
         result = loop.predict(self._examples(loop.trainee, self.valid, training=False))
         sizes = [(p.numel(), p.requires_grad) for p in loop.trainee.module.parameters()]
         scores: dict[str, JsonValue] = {
+            **self.data,
             "parameters": sum(size for size, _ in sizes),
             "trained": sum(size for size, trained in sizes if trained),
             "at_once": at_once,

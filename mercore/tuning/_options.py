@@ -92,6 +92,26 @@ class Classifying(Tuning):
         return found
 
 
+class PicturePretraining(Tuning):
+    """A training on pictures without labels, by a loss of the network's own."""
+
+    held_out: float = Field(default=0.01, gt=0, lt=1)
+    """The share of the pictures, of a manifest its clips, whose loss is watched and not trained."""
+    sharpness: float | None = Field(default=None, gt=0)
+    """Leave out blurred pictures: those in which the Laplacian varies less. It is taken of the grey
+    centre square at 224 pixels (Pech-Pacheco et al. 2000, ICPR, "Diatom autofocusing in brightfield
+    microscopy"); ``--measure`` shows what is usual."""
+    smallest: int | None = Field(default=None, ge=1)
+    """Leave out pictures whose shorter side has fewer pixels."""
+    longest: float | None = Field(default=None, ge=1)
+    """Leave out pictures whose longer side is more than so many times the shorter one."""
+
+    @property
+    def demands(self) -> bool:
+        """Whether some pictures may be left out."""
+        return any(limit is not None for limit in (self.sharpness, self.smallest, self.longest))
+
+
 def described(tuning: Tuning) -> dict[str, JsonValue]:
     """Return all options of a training as JSON values."""
     described: dict[str, JsonValue] = tuning.model_dump(mode="json")

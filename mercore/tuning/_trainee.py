@@ -53,8 +53,9 @@ class Trainee(ABC):
     def batch(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Return the arguments of the module for the examples, on the CPU.
 
-        With ``labels``, ``(samples, classes)`` float32 that sum to 1, the batch brings its own
-        targets in place of the samples' classes.
+        With ``shares``, ``(samples,)`` in [0, 1], the core mixes the classes as the batch mixed
+        the examples: one is itself by its share, and by the rest the one as far from the end as it
+        is from the beginning (mixup, Zhang et al. 2018, arXiv:1710.09412).
         """
 
     def groups(self) -> list[Group]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -76,8 +76,10 @@ class Loop(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Return the loss; raises RunError where it is no number."""
-        labels = inputs.pop("labels")
+        labels, shares = inputs.pop("labels"), inputs.pop("shares", None)
         outputs = model(**inputs)
+        if shares is not None:
+            labels = mixed(labels, shares, outputs["logits"].shape[1])
         loss = outputs["loss"] if "loss" in outputs else self._entropy(outputs["logits"], labels)
         if model.training and not torch.isfinite(loss):
             raise RunError(
@@ -135,6 +137,12 @@ class Loop(Trainer):
         tensors = state_dict or module.state_dict()
         kept = {name: t.contiguous() for name, t in tensors.items() if name not in fixed}
         save_file(kept, folder / _WEIGHTS, {"format": "pt"})
+
+
+def mixed(labels: Tensor, shares: Tensor, classes: int) -> Tensor:
+    """Return ``(samples, classes)``: each sample's class by its share, that of its partner else."""
+    own, share = one_hot(labels, classes).float(), shares.unsqueeze(1)
+    return share * own + (1 - share) * own.flip(0)
 
 
 def scores(evaluated: Any) -> dict[str, float]:

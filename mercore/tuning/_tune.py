@@ -25,6 +25,7 @@ from mercore.tuning._world import world
 if TYPE_CHECKING:
     from mercore.project import Project
     from mercore.tuning._job import Job, Part
+    from mercore.tuning._plan import Plan
 
 
 def feature_of(project: Project, name: str) -> Node:
@@ -94,11 +95,16 @@ def planned(
     project: Project, name: str, options: Mapping[str, Any], memory: int | None
 ) -> dict[str, JsonValue]:
     """Return the memory that a training takes; `memory` is what a device has, else the GPU's."""
-    _check_installed()
+    check_installed()
     from mercore.tuning._plan import device_memory, plan
 
     encoder, tuning = _of_feature(project, name, options)
     found = plan(tuning, encoder, len(tuning.targets(project.classes)), memory or device_memory())
+    return plan_as_json(found)
+
+
+def plan_as_json(found: Plan) -> dict[str, JsonValue]:
+    """Return a plan with the sum of each strategy."""
     needs: list[JsonValue] = [{**asdict(need), "total": need.total} for need in found.needs]
     return {"parameters": found.parameters, "trained": found.trained, "needs": needs}
 
@@ -110,7 +116,7 @@ def job_of(
 
     The samples of the fold `fold` of the registry's cross-validation are held out.
     """
-    _check_installed()
+    check_installed()
     from mercore.tuning._folder import TuningFolder
     from mercore.tuning._job import Job
 
@@ -128,7 +134,7 @@ def job_of(
         "seed": project.pipeline.registry.content.seed,
         "samples": {"train": len(train.labels), "valid": len(valid.labels)},
         "data": fingerprint([project.pipeline.registry.content.folds, *_ids(train, valid)]),
-        "versions": {**versions({node.origin}), **_trainers()},
+        "versions": {**versions({node.origin}), **trainers()},
     }
     return Job(
         name=f"tune {node.name}",
@@ -145,7 +151,7 @@ def job_of(
     )
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
     needed("transformers", "training an encoder", "run `pip install 'mercore[tune]'`")
 
 
@@ -161,7 +167,7 @@ def _of_feature(
     return encoder, tuning
 
 
-def _trainers() -> dict[str, str]:
+def trainers() -> dict[str, str]:
     """Return the versions of what trains."""
     found = {name: installed(name) for name in ("transformers", "accelerate", "peft")}
     return {name: version for name, version in found.items() if version}
@@ -183,7 +189,7 @@ def _parts(project: Project, node: Node, tuning: Classifying, fold: int) -> tupl
     folds = assign_folds(
         samples, project.labels, content.folds, content.seed, project.pipeline.classes
     )
-    reader, upstream = _reader(project, node)
+    reader, upstream = reader_of(project, node)
     targets = _targets(project, tuning)
     usable = np.array([all(stream.has(s) for stream in upstream) for s in samples])
     train = np.flatnonzero(usable & (folds >= 0) & (folds != fold))
@@ -201,7 +207,7 @@ def _part(reader: Reader, samples: Any, targets: IntArray, rows: IntArray) -> Pa
     return Part(Samples(reader, [samples[row] for row in rows]), targets[rows])
 
 
-def _reader(project: Project, node: Node) -> tuple[Reader, list[Upstream]]:
+def reader_of(project: Project, node: Node) -> tuple[Reader, list[Upstream]]:
     """Return what reads the inputs of the feature, once the streams they come from are there."""
     streams = node.upstream(project.pipeline.streams)
     if streams:

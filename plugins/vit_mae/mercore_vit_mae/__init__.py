@@ -12,7 +12,7 @@ from mercore import checkpoints, hookimpl
 from mercore.backends import OnnxOptions
 from mercore.components import Encode, Encoder
 from mercore.media import Spec, Video
-from mercore.tuning import Classifying, Trainee, Tuning
+from mercore.tuning import Classifying, PicturePretraining, Trainee, Tuning
 
 __version__ = "0.1.0"
 
@@ -24,10 +24,11 @@ class VitTuning(Classifying):
 
     An example is one picture of a clip, drawn anew in each epoch: a frame, or with ``grid: n`` a
     grid of n x n frames, as section 2.2.1 of the pipeline's paper trains on clips; a still image,
-    a clip of one frame, stays single. An evaluation looks at the picture in the middle. The
-    defaults are those of section 3.2 where it gives them (AdamW, lr 2e-3, batch 1024, 100 epochs),
-    else those of He et al. 2022, table 9, for ViT-Base (layer decay 0.65, drop path 0.1, betas .9
-    and .999, weight decay .05, 5 epochs of warm-up of 100, smoothing 0.1, mixup 0).
+    a clip of one frame, stays single. An evaluation takes the mean of the logits of a few
+    pictures. The defaults are those of section 3.2 where it gives them (AdamW, lr 2e-3, batch 1024,
+    100 epochs), else those of He et al. 2022, table 9, for ViT-Base (layer decay 0.65, drop path
+    0.1, betas .9 and .999, weight decay .05, 5 epochs of warm-up of 100, smoothing 0.1), without
+    their mixup, cutmix and random augmentation.
     """
 
     epochs: float = Field(default=100, gt=0)
@@ -46,6 +47,8 @@ class VitTuning(Classifying):
     """Mix pairs of pictures by a share from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """How often a picture is mirrored."""
+    pictures: int = Field(default=4, ge=1)
+    """The most pictures of a clip that an evaluation looks at, of frames spread evenly over it."""
 
     def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
         """Return the network with its head."""
@@ -58,6 +61,76 @@ class VitTuning(Classifying):
         """Return the encoder of the checkpoint, which sees the pictures that it was trained on."""
         own = super().trained(encoder, checkpoint)
         return type(own).model_validate(own.model_dump(exclude_unset=True) | {"grid": self.grid})
+
+
+class VitPretraining(PicturePretraining):
+    """Pre-training as a masked autoencoder: the pixels of the hidden patches are predicted.
+
+    A picture is a random part of one, resized and mirrored at random; an evaluation takes the
+    centre square. The defaults are those of section 3.2 of the pipeline's paper where it gives them
+    (pictures of 224, from scratch, AdamW, batch 1024 as 8 GPUs with 32 pictures at once and 4 steps
+    accumulated, lr 2e-4, 300 epochs, mixed precision), else those of He et al. 2022, sections 3 and
+    A.1: three of four patches hidden, a decoder of 8 blocks of 512, normalised pixels, betas .9
+    and .95, weight decay .05, warm-up in 1 of 20 epochs, random parts of 0.2 to 1 of the area.
+    """
+
+    epochs: float = Field(default=300, gt=0)
+    batch: int = Field(default=1024, ge=1)
+    at_once: int = Field(default=32, ge=1)
+    lr: float = Field(default=2e-4, gt=0)
+    """The highest learning rate, of a batch of `lr_batch` pictures."""
+    lr_batch: int | None = Field(default=1024, ge=1)
+    """Another batch has the rate ``lr * batch / lr_batch`` (the linear rule of Goyal et al. 2017,
+    arXiv:1706.02677); null to take `lr` as it is."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float | None = Field(default=None, gt=0)
+    start: str = "scratch"
+    """What it begins from: ``scratch``, or a checkpoint, whose own sizes hold."""
+    size: Literal["tiny", "small", "base", "large", "huge"] = "base"
+    """Of the network: 192, 384, 768, 1024 or 1280 wide, with 3, 6, 12, 16 or 16 heads."""
+    depth: int | None = Field(default=None, ge=1)
+    """Blocks; null for those of the size: 12, of large 24, of huge 32."""
+    side: int = Field(default=224, ge=8)
+    """The side of a picture, in pixels."""
+    patch: int = Field(default=16, ge=2)
+    """The side of a patch, in pixels; 14 is usual for huge."""
+    mask: float = Field(default=0.75, gt=0, lt=1)
+    """The share of the patches that is hidden."""
+    normalise: bool = True
+    """Predict pixels of mean 0 and variance 1 in each patch."""
+    decoder_dim: int = Field(default=512, ge=4, multiple_of=4)
+    """How wide the decoder is; a checkpoint's own decoder is gone on with where it has the same."""
+    decoder_depth: int = Field(default=8, ge=1)
+    """Its blocks."""
+    decoder_heads: int = Field(default=16, ge=1)
+    """Its attention heads."""
+    area: tuple[float, float] = (0.2, 1.0)
+    """The least and the greatest share of a picture that an example shows."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """How often a picture is mirrored."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> VitPretraining:
+        sizes = {"size", "depth", "side", "patch"} & self.model_fields_set
+        if self.start != "scratch" and sizes:
+            given = ", ".join(sorted(sizes))
+            raise ValueError(f"{given}: goes with start: scratch only; a checkpoint has its own")
+        if self.side % self.patch:
+            raise ValueError(f"patch {self.patch} does not divide side {self.side}")
+        if self.decoder_dim % self.decoder_heads:
+            raise ValueError(
+                f"decoder_heads {self.decoder_heads} does not divide decoder_dim {self.decoder_dim}"
+            )
+        if not 0 < self.area[0] <= self.area[1] <= 1:
+            raise ValueError(f"area {list(self.area)}: expected two shares, the least one first")
+        return self
+
+    def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
+        """Return the network with its decoder; the weights of `encoder` are not read."""
+        from mercore_vit_mae._pretraining import VitPretrainee
+
+        assert isinstance(encoder, VitMAE)
+        return VitPretrainee(encoder, self, weights=weights)
 
 
 class VitMAE(OnnxOptions, Encoder):
@@ -109,7 +182,10 @@ class VitMAE(OnnxOptions, Encoder):
         }
     """
     inputs: ClassVar[Mapping[str, Spec]] = {"frames": Video()}
-    tunings: ClassVar[Mapping[str, type[Tuning]]] = {"tune": VitTuning}
+    tunings: ClassVar[Mapping[str, type[Tuning]]] = {
+        "pretrain": VitPretraining,
+        "tune": VitTuning,
+    }
 
     checkpoint: str = PUBLISHED
     """A hub id, a folder, or a file: of timm or facebook, transformers (ViTMAE) or mmpretrain."""

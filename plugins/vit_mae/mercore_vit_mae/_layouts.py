@@ -35,6 +35,8 @@ class Layout:
     """The same for the final norm, fine-tuned or not."""
     rules: tuple[Rule, ...]
     """To the names of timm's VisionTransformer; the rest keeps its name."""
+    decoder: tuple[Rule, ...] = ()
+    """To the names of the original's decoder; empty where it is not read."""
 
 
 TIMM: Final = Layout(
@@ -50,7 +52,24 @@ TIMM: Final = Layout(
         Rule(r"mask_token|decoder_.+|head\..+", None),
         Rule(r"fc_norm\.(.+)", r"norm.\1"),
     ),
+    decoder=(Rule(r"(mask_token|decoder_.+)", r"\1"),),
 )
+
+
+def _layers(layer: str, blocks: str) -> tuple[Rule, ...]:
+    """Return where the weights of transformers' layers go in timm's blocks."""
+    return (
+        Rule(layer + r"layernorm_before\.(.+)", rf"{blocks}.\1.norm1.\2"),
+        Rule(layer + r"layernorm_after\.(.+)", rf"{blocks}.\1.norm2.\2"),
+        *(
+            Rule(layer + rf"attention\.attention\.{name}\.(.+)", rf"{blocks}.\1.attn.qkv.\2", part)
+            for name, part in (("query", (0, 3)), ("key", (1, 3)), ("value", (2, 3)))
+        ),
+        Rule(layer + r"attention\.output\.dense\.(.+)", rf"{blocks}.\1.attn.proj.\2"),
+        Rule(layer + r"intermediate\.dense\.(.+)", rf"{blocks}.\1.mlp.fc1.\2"),
+        Rule(layer + r"output\.dense\.(.+)", rf"{blocks}.\1.mlp.fc2.\2"),
+    )
+
 
 _VIT = r"(?:vit\.)?"
 _LAYER = _VIT + r"encoder\.layer\.(\d+)\."
@@ -68,16 +87,12 @@ TRANSFORMERS: Final = Layout(
         Rule(_VIT + r"embeddings\.cls_token", "cls_token"),
         Rule(_VIT + r"embeddings\.position_embeddings", "pos_embed"),
         Rule(_VIT + r"embeddings\.patch_embeddings\.projection\.(.+)", r"patch_embed.proj.\1"),
-        Rule(_LAYER + r"layernorm_before\.(.+)", r"blocks.\1.norm1.\2"),
-        Rule(_LAYER + r"layernorm_after\.(.+)", r"blocks.\1.norm2.\2"),
-        *(
-            Rule(_LAYER + rf"attention\.attention\.{name}\.(.+)", r"blocks.\1.attn.qkv.\2", part)
-            for name, part in (("query", (0, 3)), ("key", (1, 3)), ("value", (2, 3)))
-        ),
-        Rule(_LAYER + r"attention\.output\.dense\.(.+)", r"blocks.\1.attn.proj.\2"),
-        Rule(_LAYER + r"intermediate\.dense\.(.+)", r"blocks.\1.mlp.fc1.\2"),
-        Rule(_LAYER + r"output\.dense\.(.+)", r"blocks.\1.mlp.fc2.\2"),
+        *_layers(_LAYER, "blocks"),
         Rule(_VIT + r"layernorm\.(.+)", r"norm.\1"),
+    ),
+    decoder=(
+        *_layers(r"decoder\.decoder_layers\.(\d+)\.", "decoder_blocks"),
+        Rule(r"decoder\.(.+)", r"\1"),
     ),
 )
 

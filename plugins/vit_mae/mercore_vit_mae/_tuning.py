@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -17,9 +15,8 @@ from mercore.inputs import frames_of
 from mercore.nn import normalised
 from mercore.tuning import Example, Group, Trainee
 from mercore_vit_mae import VitMAE, VitTuning
-from mercore_vit_mae._config import CONFIG
 from mercore_vit_mae._layouts import Sizes
-from mercore_vit_mae._network import EPS, Published
+from mercore_vit_mae._network import EPS, Published, write
 from mercore_vit_mae._pictures import picture, shown
 
 
@@ -39,28 +36,48 @@ class VitTrainee(Trainee):
         self.module = Classifier(vit.requires_grad_(True), sizes, classes)
 
     def example(self, inputs: Inputs, random: np.random.Generator, *, training: bool) -> Example:
-        """Return one picture of the clip: ``(side, side, 3)`` uint8."""
-        pixels = frames_of(inputs).pixels
-        cells = self._tuning.grid**2 if len(pixels) > 1 else 1
-        pictures = shown(len(pixels), cells, None)
-        chosen = pictures[random.integers(len(pictures)) if training else len(pictures) // 2]
+        """Return pictures of the clip ``(n, side, side, 3)`` uint8: in training one."""
+        pixels, tuning = frames_of(inputs).pixels, self._tuning
+        cells = tuning.grid**2 if len(pixels) > 1 else 1
         crop = self._crop if cells == 1 else 1.0
-        drawn = picture(pixels[chosen], self._published.sizes.side, crop)
-        mirrored = training and random.random() < self._tuning.flip
-        return {"picture": drawn[:, ::-1] if mirrored else drawn}
+        plan = shown(len(pixels), cells, None if training else tuning.pictures)
+        if training:
+            plan = plan[[random.integers(len(plan))]]
+        side = self._published.sizes.side
+        pictures = np.stack([picture(pixels[frames], side, crop) for frames in plan])
+        if not training:
+            return {"pictures": pictures}
+        mirrored = random.random() < tuning.flip
+        share = random.beta(tuning.mixup, tuning.mixup) if tuning.mixup else 1.0
+        return {
+            "pictures": pictures[:, :, ::-1] if mirrored else pictures,
+            "share": np.array(share, np.float32),
+        }
 
     def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Return normalised pictures, ``(samples, 3, side, side)`` float32."""
-        pixels = torch.from_numpy(np.stack([example["picture"] for example in examples]))
+        """Return normalised pictures, ``(n, 3, side, side)`` float32, and the sample of each."""
+        counts = torch.tensor([len(example["pictures"]) for example in examples])
+        pixels = torch.from_numpy(np.concatenate([example["pictures"] for example in examples]))
         mean, std = self._published.told.mean, self._published.told.std
-        return {"pictures": normalised(pixels, torch.float32, mean, std)}
+        pictures = normalised(pixels, torch.float32, mean, std)
+        batch = {
+            "pictures": pictures,
+            "samples": torch.arange(len(counts)).repeat_interleave(counts),
+        }
+        if not self._tuning.mixup or "share" not in examples[0]:
+            return batch
+        shares = torch.from_numpy(np.stack([example["share"] for example in examples]))
+        share = shares.view(-1, 1, 1, 1)
+        mixed = share * pictures + (1 - share) * pictures.flip(0)
+        return {**batch, "pictures": mixed, "shares": shares}
 
     def groups(self) -> list[Group]:
         """Return the blocks' parameters, whose rates fall from the head to the patches."""
         sizes, decay = self._published.sizes, self._tuning.layer_decay
+        fixed = {f"vit.{name}" for name in self.module.vit.no_weight_decay()}
         layers: dict[tuple[int, bool], list[nn.Parameter]] = {}
         for name, parameter in self.module.named_parameters():
-            key = _layer(name, sizes.depth), parameter.dim() > 1 and "_token" not in name
+            key = _layer(name, sizes.depth), parameter.dim() > 1 and name not in fixed
             layers.setdefault(key, []).append(parameter)
         return [
             Group(parameters, decay ** (sizes.depth + 1 - layer), decays)
@@ -69,24 +86,12 @@ class VitTrainee(Trainee):
 
     def save(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
         """Write timm's layout of a ViT that was fine-tuned on the mean of its patches."""
-        named = {name.removeprefix("vit."): t.contiguous() for name, t in tensors.items()}
-        save_file(named, folder / "model.safetensors", {"format": "pt"})
-        sizes, told = self._published.sizes, self._published.told
-        config = {
-            "architecture": f"vit_base_patch{sizes.patch}_{sizes.side}",
-            "num_features": sizes.dim,
-            "model_args": {
-                "embed_dim": sizes.dim, "depth": sizes.depth, "num_heads": sizes.heads,
-                "mlp_ratio": sizes.hidden / sizes.dim, "global_pool": "avg",
-            },
-            "pretrained_cfg": {"mean": told.mean, "std": told.std,
-                               "input_size": [3, sizes.side, sizes.side]},
-        }  # fmt: skip
-        (folder / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+        named = {name.removeprefix("vit."): tensor for name, tensor in tensors.items()}
+        write(folder, named, self._published.sizes, self._published.told, global_pool="avg")
 
 
 class Classifier(nn.Module):
-    """From pictures ``(n, 3, side, side)`` to ``{"logits": (n, classes)}``."""
+    """From pictures ``(n, 3, side, side)`` to logits, the mean of those of a sample's pictures."""
 
     def __init__(self, vit: VisionTransformer, sizes: Sizes, classes: int) -> None:
         super().__init__()
@@ -100,9 +105,15 @@ class Classifier(nn.Module):
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+    def forward(self, pictures: Tensor, samples: Tensor) -> dict[str, Tensor]:
+        """Return ``{"logits": (samples, classes)}``; `samples` says whose picture each one is."""
         tokens = self.vit.forward_features(pictures)  # (n, 1 + patches, dim)
-        return {"logits": self.head(self.fc_norm(tokens[:, 1:].mean(1)))}
+        logits = self.head(self.fc_norm(tokens[:, 1:].mean(1))).float()  # (n, classes)
+        if self.training:  # one picture a sample
+            return {"logits": logits}
+        counts = samples.bincount().unsqueeze(1)
+        sums = logits.new_zeros(len(counts), logits.shape[1]).index_add(0, samples, logits)
+        return {"logits": sums / counts}
 
 
 def _layer(name: str, depth: int) -> int:

@@ -32,7 +32,7 @@ class Policy(BaseModel):
     """
 
     train: Train = "all"
-    """What is trained beside the head: ``all``; ``last-4``, the last four blocks and the norm behind
+    """What is trained beside the head: ``all``; ``last-4``, the last four blocks and the norm after
     them; ``0-11``, these blocks, counted from 0; ``lora``, low-rank matrices that are added to
     those of the blocks and saved as part of them; ``head``, nothing else."""
     pretrained_rate: float = Field(default=0.1, gt=0)

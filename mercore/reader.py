@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from mercore.components import Inputs, Preprocessor
+from mercore.components import Inputs, MediaComponent, Preprocessor
 from mercore.decode import decode, resample, sample_times
 from mercore.errors import InputError, MercoreError
 from mercore.limits import DEFAULT, Limits
@@ -93,6 +93,11 @@ class Reader:
         self._upstream = upstream
         self.waited = 0.0
         """Seconds the caller waited for the next item."""
+
+    def of(self, component: MediaComponent) -> Reader:
+        """Return what reads the same streams for another component."""
+        node = replace(self._node, component=component)
+        return Reader(node, self._upstream, self._sources, self._limits)
 
     @contextmanager
     def ahead(self, samples: Iterable[Sample], threads: int) -> Iterator[Iterator[Item]]:

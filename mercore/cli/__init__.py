@@ -15,12 +15,13 @@ from mercore.cli.look import check, prune, schema, show_samples, status
 from mercore.cli.main import main
 from mercore.cli.new import new
 from mercore.cli.plugins import plugins
+from mercore.cli.tune import tune
 from mercore.cli.work import ensemble, extract, mine, predict, report, run, train
 
 __all__ = ["main"]
 
 for command in (
-    init, check, explain, diff, plugins, extract, status, show_samples, prune, train, mine,
+    init, check, explain, diff, plugins, extract, status, show_samples, prune, tune, train, mine,
     ensemble, ablate, report, run, predict, submit, corrupt, lm, import_, export, schema, new,
 ):  # fmt: skip
     main.add_command(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -61,6 +62,11 @@ class Tuning(BaseModel, ABC):
         which is seeded. Without `weights` nothing is read but the sizes, and the parameters may
         lie on the device ``meta``: for a plan of the memory. Raises as ``Encoder.load`` does.
         """
+
+    def trained(self, encoder: Encoder, checkpoint: Path) -> Encoder:
+        """Return the encoder that reads what was trained, with options that suit it."""
+        options = encoder.model_dump(exclude_unset=True) | {"checkpoint": str(checkpoint)}
+        return type(encoder).model_validate(options)
 
 
 class Classifying(Tuning):

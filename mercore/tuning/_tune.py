@@ -75,8 +75,17 @@ def _said(kind: type[Tuning], error: ValidationError) -> str:
 def tune(
     project: Project, name: str, options: Mapping[str, Any], out: str | Path, *, fold: int = 0
 ) -> dict[str, JsonValue]:
-    """Return what the training of a feature's encoder on the labelled train samples came to."""
-    return job_of(project, name, options, out, fold=fold).run()
+    """Return what the training of a feature's encoder on the labelled train samples came to.
+
+    ``with`` are the options by which the feature reads what was trained.
+    """
+    job = job_of(project, name, options, out, fold=fold)
+    scores = job.run()
+    node = feature_of(project, name)
+    own = node.component.model_dump(mode="json")
+    trained = job.tuning.trained(job.encoder, job.folder.checkpoint).model_dump(mode="json")
+    changed = {name: value for name, value in trained.items() if value != own[name]}
+    return {"feature": node.name, "uses": node.component.name, "with": changed, **scores}
 
 
 def job_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -52,6 +53,11 @@ class VitTuning(Classifying):
 
         assert isinstance(encoder, VitMAE)
         return VitTrainee(encoder, self, classes, weights=weights)
+
+    def trained(self, encoder: Encoder, checkpoint: Path) -> Encoder:
+        """Return the encoder of the checkpoint, which sees the pictures that it was trained on."""
+        own = super().trained(encoder, checkpoint)
+        return type(own).model_validate(own.model_dump(exclude_unset=True) | {"grid": self.grid})
 
 
 class VitMAE(OnnxOptions, Encoder):

@@ -1,0 +1,79 @@
+"""Trainings side by side that differ in some options: the paper's Table 2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import JsonValue
+
+from mercore.components import Encoder
+from mercore.errors import RunError
+from mercore.tuning._tune import feature_of, job_of, tuning_of
+
+if TYPE_CHECKING:
+    from mercore.project import Project
+    from mercore.tuning._job import Job
+
+Options = Mapping[str, Any]
+
+
+def variations(options: Options, vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the options of each combination of values, in order."""
+    both = sorted(options.keys() & vary.keys())
+    if both:
+        raise RunError(f"--vary and --with both give {', '.join(both)}; leave one out")
+    return [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
+
+
+def compare(
+    project: Project,
+    name: str,
+    options: Options,
+    vary: Mapping[str, Sequence[Any]],
+    out: str | Path,
+    *,
+    fold: int = 0,
+) -> list[dict[str, JsonValue]]:
+    """Return what each variation came to, each trained in a folder of its own below `out`.
+
+    ``probe`` is the WAF of a linear classifier on the features that the trained encoder gives.
+    """
+    node = feature_of(project, name)
+    assert isinstance(node.component, Encoder)
+    varied = variations(options, vary)
+    for each in varied:  # all mistakes before the first training
+        tuning_of(node.component, "tune", {**options, **each})
+    rows: list[dict[str, JsonValue]] = []
+    for each in varied:
+        job = job_of(project, name, {**options, **each}, Path(out) / _folder(each), fold=fold)
+        rows.append({"varied": each, **job.run(), "probe": dict(probed(project, job))})
+    return rows
+
+
+def _folder(varied: Options) -> str:
+    parts = [f"{name}={value}" for name, value in varied.items()]
+    return re.sub(r"[^\w=.,-]+", "_", ",".join(parts)) or "one"
+
+
+def probed(project: Project, job: Job) -> dict[str, float]:
+    """Return how well a linear classifier does on the features of a trained encoder."""
+    from mercore.tuning._data import Samples
+    from mercore.tuning._probe import encoded, probe
+
+    encoder = job.tuning.trained(job.encoder, job.folder.checkpoint)
+    parts = []
+    for part in (job.train, job.valid):
+        assert isinstance(part.source, Samples)
+        samples = part.source.samples
+        reader = part.source.reader.of(encoder)
+        features, rows = encoded(encoder, reader, samples, project.machine)
+        names = [str(samples[row].label) for row in rows.tolist()]
+        labels = np.array([project.classes.index(name) for name in names], np.int64)
+        parts += [features, labels]
+    train, labels, valid, truth = parts
+    return probe(train, labels, valid, truth, len(project.classes))

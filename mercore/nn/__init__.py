@@ -21,7 +21,7 @@ from mercore.nn._network import (
 )
 from mercore.nn._onnx import OnnxModel, onnx_session
 from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
-from mercore.nn._policies import freed, frozen_dtype, merged, rated
+from mercore.nn._policies import freed, frozen_dtype, merged, rated, recomputing
 from mercore.nn._prediction import load_network
 from mercore.nn._quiet import quiet_transformers
 
@@ -55,6 +55,7 @@ __all__ = [
     "quiet_transformers",
     "rated",
     "read_json",
+    "recomputing",
     "resized",
     "rows",
     "split_missing",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mercore.nn._devices import dtype_of
 from mercore.packages import needed
-from mercore.tuning import Group, Policy
-from mercore.tuning._policies import trained_blocks
+from mercore.tuning import Group, Policy, trained_blocks
 
 _ADDED = ".lora_"  # in the names of what peft adds
 _BASE = ".base_layer."  # in those of what it is added to
@@ -101,3 +101,10 @@ def frozen_dtype(train: str, precision: str) -> torch.dtype:
         able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if able else torch.float32
     return dtype_of(precision)
+
+
+def recomputing(model: Any) -> None:
+    """Let a network of transformers compute activations again in the backward pass."""
+    # The first name is that of version 6; the second one warns since 5.23.
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})

@@ -8,7 +8,16 @@ scores and the folder.
 """
 
 from mercore.tuning._options import Classifying, Tuning
-from mercore.tuning._policies import Policy, Train
+from mercore.tuning._policies import Policy, Train, trained_blocks
 from mercore.tuning._trainee import Example, Group, Trainee
 
-__all__ = ["Classifying", "Example", "Group", "Policy", "Train", "Trainee", "Tuning"]
+__all__ = [
+    "Classifying",
+    "Example",
+    "Group",
+    "Policy",
+    "Train",
+    "Trainee",
+    "Tuning",
+    "trained_blocks",
+]

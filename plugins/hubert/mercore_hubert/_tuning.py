@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mercore.components import Inputs
 from mercore.errors import CheckpointError
 from mercore.inputs import audio_of
-from mercore.nn import chosen, freed, merged, rated, zscore
+from mercore.nn import chosen, freed, merged, rated, recomputing, zscore
 from mercore.tuning import Example, Group, Trainee
 from mercore_hubert import Hubert, HubertTuning
 from mercore_hubert._audio import Convolutions
@@ -100,7 +100,6 @@ class Classifier(nn.Module):
         self.mask = None if mask is None else nn.Parameter(mask)
         self.head = nn.Linear(network.model.config.hidden_size, classes)
         self._convolutions = convolutions
-        self._alone = network.model.config.feat_extract_norm == "group"
 
     def forward(
         self, audio: Tensor, lengths: Tensor, masked: Tensor | None = None
@@ -116,18 +115,31 @@ class Classifier(nn.Module):
         return {"logits": self.head(states.sum(1) / counts)}
 
     def _features(self, audio: Tensor, lengths: Tensor) -> Tensor:
-        """Return ``(batch, frames, channels)``, without what padding would change.
+        """Return ``(batch, frames, channels)``; what is no padding is as if it were alone."""
+        model = self.network.model
+        if model.config.feat_extract_norm == "layer":
+            features = model.feature_extractor(audio)
+        else:
+            first, *others = model.feature_extractor.conv_layers
+            counts = (lengths - model.config.conv_kernel[0]) // model.config.conv_stride[0] + 1
+            features = first.activation(
+                _normed(first.conv(audio[:, None]), first.layer_norm, counts)
+            )
+            for layer in others:
+                features = layer(features)
+        turned: Tensor = features.transpose(1, 2)
+        return turned
 
-        A group norm takes its statistics over time: there each clip is heard alone.
-        """
-        extractor = self.network.model.feature_extractor
-        if not self._alone:
-            every: Tensor = extractor(audio).transpose(1, 2)
-            return every
-        clips = zip(audio, lengths.tolist(), strict=True)
-        return pad_sequence(
-            [extractor(clip[None, :length])[0].T for clip, length in clips], batch_first=True
-        )
+
+def _normed(x: Tensor, norm: nn.GroupNorm, counts: Tensor) -> Tensor:
+    """Return ``(batch, channels, length)`` normed over time, of which `counts` are no padding."""
+    there = torch.arange(x.shape[2], device=x.device) < counts[:, None]  # (batch, length)
+    share = (there / counts[:, None])[:, None]
+    exact = x.float()
+    centred = exact - (exact * share).sum(2, keepdim=True)
+    variance = (centred**2 * share).sum(2, keepdim=True)
+    scaled = centred * torch.rsqrt(variance + norm.eps) * norm.weight[:, None]
+    return (scaled + norm.bias[:, None]).to(x.dtype)
 
 
 def _network(found: Published, encoder: Hubert, tuning: HubertTuning, weights: bool) -> Network:
@@ -140,7 +152,7 @@ def _network(found: Published, encoder: Hubert, tuning: HubertTuning, weights: b
     else:
         model = empty(found, blocks, tuning.dropout)
     if tuning.recompute:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        recomputing(model)
     # The norm behind the last block of networks that norm before each; else it is in front.
     final = model.encoder.layer_norm if found.config.do_stable_layer_norm else None
     attention = ("q_proj", "v_proj")

@@ -16,6 +16,7 @@ from mercore.cli.options import (
     ROOT,
     STORED,
     WATCHED,
+    Size,
     with_options,
 )
 from mercore.cli.watching import watching
@@ -74,15 +75,27 @@ TRAINED = click.option(
 )
 
 
+PLAN = [
+    click.option("--plan", is_flag=True, help="Print the memory it takes, and train nothing."),
+    click.option(
+        "--memory", type=Size(), metavar="SIZE", help="Of a device, for --plan; else the GPU's."
+    ),
+]
+
+
 @click.command()
 @click.argument("feature")
 @click.option("--fold", default=0, metavar="N", help="The fold that is held out.")
-@with_options([WITH, VARY, TRAINED, *STORED, *MACHINE, *LIMITS, *WATCHED, ROOT, JSON, *MARKUP])
+@with_options(
+    [WITH, VARY, *PLAN, TRAINED, *STORED, *MACHINE, *LIMITS, *WATCHED, ROOT, JSON, *MARKUP]
+)
 def tune(
     feature: str,
     fold: int,
     options: dict[str, Any],
     vary: dict[str, list[Any]],
+    plan: bool,
+    memory: int | None,
     out: str | None,
     as_json: bool,
     markup: str | None,
@@ -94,22 +107,25 @@ def tune(
     cross-validation is held out; the best state on it is saved in the layout of the encoder's
     published checkpoints. What is done is not done again, and an interrupted training goes on.
     """
-    from mercore.cli import tables, tuned
-    from mercore.tuning._compare import compare
-    from mercore.tuning._tune import tune as tune_feature
+    from mercore.cli import tuned
+    from mercore.cli.tables import print_grid
+    from mercore.tuning import _compare, _tune
 
     place = out or f"runs/tune/{feature}"
     with watching(machine, machine["registry"]) as watch:
         project = open_project(machine, watch, create=True)
-        if vary:
-            rows = compare(project, feature, options, vary, place, fold=fold)
+        if plan:
+            about = _tune.planned(project, feature, options, memory)
+        elif vary:
+            rows = _compare.compare(project, feature, options, vary, place, fold=fold)
         else:
-            about = tune_feature(project, feature, options, place, fold=fold)
+            about = _tune.tune(project, feature, options, place, fold=fold)
     if as_json:
-        print_json(rows if vary else about)
-    elif vary and markup:
-        print_markup(tuned.grid_of(rows), markup)
+        print_json(rows if vary and not plan else about)
+    elif plan:
+        tuned.print_plan(about)
     elif vary:
-        tables.print_grid(tuned.grid_of(rows))
+        grid = tuned.grid_of(rows)
+        print_markup(grid, markup) if markup else print_grid(grid)
     else:
         tuned.print_tuned(about)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from mercore.cli.main import size
 from mercore.cli.show import Json
 from mercore.cli.tables import print_grid
 from mercore.markup import Grid
@@ -32,6 +33,29 @@ def print_tuned(about: Json) -> None:
     options = ", ".join(f"{name}: {_yaml(value)}" for name, value in about["with"].items())
     click.echo(
         f"In registry.yaml: {about['feature']}: {{uses: {about['uses']}, with: {{{options}}}}}"
+    )
+
+
+def print_plan(about: Json) -> None:
+    """Print the memory of each strategy."""
+    columns = ("strategy", "weights", "gradients", "optimiser", "activations", "sum", "at once")
+    rows = [
+        (
+            f"{'FSDP' if need['sharded'] else 'DDP'} on {need['devices']}"
+            if need["devices"] > 1
+            else "one device",
+            *(size(need[name]) for name in ("weights", "gradients", "optimiser", "activations")),
+            size(need["total"]),
+            f"{need['at_once']}",
+            *(() if need["fits"] is None else (f"{need['fits']}",)),
+        )
+        for need in about["needs"]
+    ]
+    fits = () if about["needs"][0]["fits"] is None else ("fits at most",)
+    print_grid(Grid((*columns, *fits), rows))
+    click.echo(
+        f"{about['trained']:,} of {about['parameters']:,} parameters are trained; for samples of "
+        "10 s, 16 frames or 100 characters, without what libraries take (1 to 2 GiB on a GPU)"
     )
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import JsonValue
 
-from mercore.components import Encoder
+from mercore.components import Encoder, IntArray
 from mercore.errors import RunError
+from mercore.media import FloatArray
 from mercore.tuning._tune import feature_of, job_of, tuning_of
 
 if TYPE_CHECKING:
     from mercore.project import Project
-    from mercore.tuning._job import Job
+    from mercore.tuning._job import Job, Part
 
 Options = Mapping[str, Any]
 
@@ -66,14 +67,13 @@ def probed(project: Project, job: Job) -> dict[str, float]:
     from mercore.tuning._probe import encoded, probe
 
     encoder = job.tuning.trained(job.encoder, job.folder.checkpoint)
-    parts = []
-    for part in (job.train, job.valid):
+
+    def of(part: Part) -> tuple[FloatArray, IntArray]:
         assert isinstance(part.source, Samples)
         samples = part.source.samples
         reader = part.source.reader.of(encoder)
         features, rows = encoded(encoder, reader, samples, project.machine)
         names = [str(samples[row].label) for row in rows.tolist()]
-        labels = np.array([project.classes.index(name) for name in names], np.int64)
-        parts += [features, labels]
-    train, labels, valid, truth = parts
-    return probe(train, labels, valid, truth, len(project.classes))
+        return features, np.array([project.classes.index(name) for name in names], np.int64)
+
+    return probe(*of(job.train), *of(job.valid), len(project.classes))

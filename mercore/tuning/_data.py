@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -144,8 +144,9 @@ def balance(labels: IntArray, classes: int) -> FloatArray:
     weights that scikit-learn calls balanced.
     """
     counts = np.bincount(labels, minlength=classes).astype(np.float32)
-    found = np.count_nonzero(counts)
-    return np.divide(len(labels), found * counts, out=np.zeros_like(counts), where=counts > 0)
+    weights: FloatArray = np.zeros_like(counts)
+    np.divide(len(labels), np.count_nonzero(counts) * counts, out=weights, where=counts > 0)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,6 @@ class Collate:
 
     trainee: Trainee
 
-    def __call__(self, examples: Sequence[tuple[Example, int]]) -> Mapping[str, Any]:
+    def __call__(self, examples: Sequence[tuple[Example, int]]) -> dict[str, Any]:
         labels = torch.tensor([label for _, label in examples])
         return {"labels": labels, **self.trainee.batch([example for example, _ in examples])}

@@ -91,7 +91,7 @@ class TuningFolder:
         known = np.flatnonzero(labels >= 0)
         rows = [
             [ids[row], classes[labels[row]], classes[predicted[row]], *shares[row].tolist()]
-            for row in known
+            for row in known.tolist()
         ]
         self._csv("predictions.csv", ["id", "label", "predicted", *classes], rows)
         of = labels[known], predicted[known], len(classes)

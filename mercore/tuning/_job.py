@@ -134,14 +134,14 @@ class Job:
         """Save the best state, which the loop has come back to, and its scores."""
         tensors = loop.accelerator.get_state_dict(loop.model)
         result = loop.predict(self._examples(loop.trainee, self.valid, training=False))
-        sizes = [(p.numel(), p.requires_grad) for p in loop.model.parameters()]
+        sizes = [(p.numel(), p.requires_grad) for p in loop.trainee.module.parameters()]
         scores: dict[str, JsonValue] = {
             "parameters": sum(size for size, _ in sizes),
             "trained": sum(size for size, trained in sizes if trained),
             "at_once": at_once,
             "steps": loop.state.global_step,
             "best_step": loop.state.best_global_step,
-            "loss": result.metrics["test_loss"],
+            "loss": (result.metrics or {})["test_loss"],
             "failed": dict(failed(self.folder.failures)),
         }
         if not loop.is_world_process_zero():
@@ -201,13 +201,20 @@ class _Stop(TrainerCallback):
             control.should_save = control.should_training_stop = True
         return control
 
+    def on_epoch_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if self.signal:  # the epoch has not come to its end, and is saved
+            control.should_save = control.should_evaluate = False
+        return control
+
 
 @contextmanager
 def _in_order(loop: Loop) -> Iterator[None]:
     """Let a signal end the training in order; it is passed on afterwards."""
     stop = _Stop()
     loop.add_callback(stop)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: object) -> None:
         signal.signal(number, before[number])  # the second one counts at once

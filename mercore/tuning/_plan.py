@@ -69,7 +69,8 @@ def plan(tuning: Tuning, encoder: Encoder, classes: int, memory: int | None = No
     `memory` is how many bytes a device has. For a sample of 10 s, 16 frames, 100 characters.
     Raises RunError for a network that cannot run without its weights.
     """
-    trainee = tuning.prepare(encoder, classes, weights=False)
+    whole = tuning.model_copy(update={"recompute": False})  # so that all that is saved is seen
+    trainee = whole.prepare(encoder, classes, weights=False)
     module = trainee.module.to("meta")
     parameters = list(module.parameters())
     sizes = [(p.numel(), p.numel() * p.element_size()) for p in parameters]
@@ -89,6 +90,11 @@ def plan(tuning: Tuning, encoder: Encoder, classes: int, memory: int | None = No
     return Plan(sum(count for count, _ in sizes), sum(count for count, _ in trained), tuple(needs))
 
 
+def device_memory() -> int | None:
+    """Return the bytes of the first GPU; None where there is none."""
+    return torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
+
+
 def _need(
     fixed: Sequence[int],
     one: int,
@@ -97,10 +103,11 @@ def _need(
     sharded: bool,
     memory: int | None,
 ) -> Need:
-    share = [size // devices if sharded else size for size in fixed]
+    weights, gradients, optimiser = (size // devices if sharded else size for size in fixed)
     at_once = min(tuning.at_once, max(1, tuning.batch // devices))
-    fits = None if memory is None else max(0, (memory - sum(share)) // max(1, one))
-    return Need(devices, sharded, *share, one * at_once, at_once, fits)
+    left = (memory or 0) - weights - gradients - optimiser
+    fits = None if memory is None else max(0, left // max(1, one))
+    return Need(devices, sharded, weights, gradients, optimiser, one * at_once, at_once, fits)
 
 
 def _example(encoder: Encoder) -> Inputs:
@@ -163,7 +170,8 @@ def _same(tensor: Tensor) -> Tensor:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    key: int = tensor.untyped_storage()._cdata
+    return key
 
 
 def _bytes(tensor: Tensor, tuning: Tuning) -> int:

@@ -95,8 +95,8 @@ class Loop(Trainer):
             labels,
             weight=None if weights is None else weights.to(logits.device),
             label_smoothing=options.smoothing,
-            # Labels that are shares of classes have no index to leave out.
-            **({} if labels.is_floating_point() else {"ignore_index": UNKNOWN}),
+            # Labels that are shares of the classes have no index to leave out.
+            ignore_index=-100 if labels.is_floating_point() else UNKNOWN,
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -121,16 +121,20 @@ class Loop(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self._order
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Do nothing: of a checkpoint only what is trained is kept."""
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Keep what is trained: the rest is in the checkpoint that the training began from."""
         if not self.args.should_save:
             return
-        folder = output_dir or self.args.output_dir
-        os.makedirs(folder, exist_ok=True)
-        fixed = {name for name, p in self.model.named_parameters() if not p.requires_grad}
-        tensors = state_dict or self.model.state_dict()
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        module = self.trainee.module
+        fixed = {name for name, p in module.named_parameters() if not p.requires_grad}
+        tensors = state_dict or module.state_dict()
         kept = {name: t.contiguous() for name, t in tensors.items() if name not in fixed}
-        save_file(kept, os.path.join(folder, _WEIGHTS), {"format": "pt"})
+        save_file(kept, folder / _WEIGHTS, {"format": "pt"})
 
 
 def scores(evaluated: Any) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from mercore.components import Encoder, IntArray
 from mercore.errors import PluginError, RegistryError, RunError, did_you_mean, few, listed
 from mercore.extract import extract
 from mercore.fingerprints import describe, fingerprint
-from mercore.packages import needed, versions
+from mercore.packages import installed, needed, versions
 from mercore.pipeline import Node
 from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
@@ -88,6 +89,19 @@ def tune(
     return {"feature": node.name, "uses": node.component.name, "with": changed, **scores}
 
 
+def planned(
+    project: Project, name: str, options: Mapping[str, Any], memory: int | None
+) -> dict[str, JsonValue]:
+    """Return the memory that a training takes; `memory` is what a device has, else the GPU's."""
+    _check_installed()
+    from mercore.tuning._plan import device_memory, plan
+
+    encoder, tuning = _of_feature(project, name, options)
+    found = plan(tuning, encoder, len(tuning.targets(project.classes)), memory or device_memory())
+    needs: list[JsonValue] = [{**asdict(need), "total": need.total} for need in found.needs]
+    return {"parameters": found.parameters, "trained": found.trained, "needs": needs}
+
+
 def job_of(
     project: Project, name: str, options: Mapping[str, Any], out: str | Path, *, fold: int = 0
 ) -> Job:
@@ -95,32 +109,29 @@ def job_of(
 
     The samples of the fold `fold` of the registry's cross-validation are held out.
     """
-    needed("transformers", "`mer tune`", "run `pip install 'mercore[tune]'`")
+    _check_installed()
     from mercore.tuning._folder import TuningFolder
     from mercore.tuning._job import Job
 
     node = feature_of(project, name)
-    assert isinstance(node.component, Encoder)
-    tuning = tuning_of(node.component, "tune", options)
-    if not isinstance(tuning, Classifying):
-        raise PluginError(f"encoder {node.component.name!r}: its 'tune' is no Classifying")
+    encoder, tuning = _of_feature(project, name, options)
     classes = tuning.targets(project.classes)
     train, valid = _parts(project, node, tuning, fold)
     about: dict[str, JsonValue] = {
         "aim": "tune",
         "feature": node.name,
-        "encoder": describe(node.component),
+        "encoder": describe(encoder),
         "options": described(tuning),
         "classes": list(classes),
         "fold": fold,
         "seed": project.pipeline.registry.content.seed,
         "samples": {"train": len(train.labels), "valid": len(valid.labels)},
         "data": fingerprint([project.pipeline.registry.content.folds, *_ids(train, valid)]),
-        "versions": {**versions({node.origin})},
+        "versions": {**versions({node.origin}), **_trainers()},
     }
     return Job(
         name=f"tune {node.name}",
-        encoder=node.component,
+        encoder=encoder,
         tuning=tuning,
         train=train,
         valid=valid,
@@ -131,6 +142,28 @@ def job_of(
         seed=project.pipeline.registry.content.seed,
         watch=project.watch,
     )
+
+
+def _check_installed() -> None:
+    needed("transformers", "training an encoder", "run `pip install 'mercore[tune]'`")
+
+
+def _of_feature(
+    project: Project, name: str, options: Mapping[str, Any]
+) -> tuple[Encoder, Classifying]:
+    """Return the encoder of the feature, and its training on labels."""
+    encoder = feature_of(project, name).component
+    assert isinstance(encoder, Encoder)
+    tuning = tuning_of(encoder, "tune", options)
+    if not isinstance(tuning, Classifying):
+        raise PluginError(f"encoder {encoder.name!r}: its 'tune' is no Classifying")
+    return encoder, tuning
+
+
+def _trainers() -> dict[str, str]:
+    """Return the versions of what trains."""
+    found = {name: installed(name) for name in ("transformers", "accelerate", "peft")}
+    return {name: version for name, version in found.items() if version}
 
 
 def _ids(*parts: Part) -> list[JsonValue]:

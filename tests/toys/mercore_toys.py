@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from time import sleep
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -34,7 +34,9 @@ from mercore import (
     Words,
     hookimpl,
 )
+from mercore.inputs import text_of
 from mercore.media import FloatArray, Frames
+from mercore.tuning import Classifying, Trainee
 
 
 class Letters(Encoder):
@@ -285,6 +287,34 @@ class Both(Encoder):
         return encode
 
 
+class Learning(Classifying):
+    """How the encoder `learner` is trained."""
+
+    train: Literal["all", "head"] = "all"
+    memory: int = 1000
+    """The most samples at once."""
+
+    def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
+        from toy_training import LearnerTrainee
+
+        assert isinstance(encoder, Learner)
+        return LearnerTrainee(encoder, self, classes, weights=weights)
+
+
+class Learner(Encoder):
+    """A layer on the counted letters, which can be trained."""
+
+    name: ClassVar[str] = "learner"
+    inputs: ClassVar = {"text": Words()}
+    tunings: ClassVar = {"tune": Learning}
+    checkpoint: str
+
+    def load(self, device: str, dtype: str) -> Encode:
+        from toy_training import encode
+
+        return lambda batch: encode(self.checkpoint, [text_of(inputs) for inputs in batch])
+
+
 class Centroid(Fusion):
     """Softmax of the negative distance to the mean of each class."""
 
@@ -313,7 +343,8 @@ class Centroid(Fusion):
 
 @hookimpl
 def encoders() -> list[type[Encoder]]:
-    return [Letters, Lonely, Deadly, Wide, Loudness, Brightness, Unloadable, Wobbly, Either, Both]
+    return [Letters, Lonely, Deadly, Wide, Loudness, Brightness, Unloadable, Wobbly, Either, Both,
+            Learner]  # fmt: skip
 
 
 @hookimpl

@@ -40,6 +40,10 @@ def inputs(*texts: str) -> list[Inputs]:
     return [{"text": Text(text)} for text in texts]
 
 
+def pretraining(**options: Any) -> BaichuanPretraining:
+    return BaichuanPretraining(**{"tokens": 64, **options})
+
+
 def trainee_of(tuning: Tuning, encoder: Baichuan) -> Trainee:
     torch.manual_seed(0)
     return tuning.prepare(encoder, 3)
@@ -99,7 +103,7 @@ def test_the_loss_of_texts_is_the_cross_entropy_written_out_in_numpy(
         logits = hidden_states(config, weights, ids)[-1][:-1] @ rows.T  # (tokens, vocabulary)
         sums = np.log(np.exp(logits).sum(axis=1))
         losses += (sums - logits[np.arange(len(logits)), ids[1:]]).tolist()
-    tuning = BaichuanPretraining(train="all", norm_head=version == 2)
+    tuning = pretraining(train="all", norm_head=version == 2)
     trainee = trainee_of(tuning, Baichuan(checkpoint=str(tiny(size, version))))
     assert loss_of(trainee, *TEXTS).item() == pytest.approx(np.mean(losses), abs=1e-5)
 
@@ -118,8 +122,8 @@ def test_the_head_reads_what_is_kept_of_the_texts(options: dict[str, Any]) -> No
         ("13b", BaichuanTuning(train="all"), (-4, -1)),
         ("7b", BaichuanTuning(train="last-2"), (-3, -2)),
         ("7b", BaichuanTuning(train="lora", lora_layers="all"), (-1,)),
-        ("13b", BaichuanPretraining(train="lora"), (-4, -1)),
-        ("7b", BaichuanPretraining(train="1-2", norm_head=True), (-4, -1)),
+        ("13b", pretraining(train="lora"), (-4, -1)),
+        ("7b", pretraining(train="1-2", norm_head=True), (-4, -1)),
     ],
     ids=lambda value: getattr(value, "train", None),
 )
@@ -193,11 +197,11 @@ def test_pretraining_lowers_the_loss_and_its_checkpoint_is_read(tmp_path: Path) 
 
 
 def test_what_is_frozen_is_bfloat16_and_what_is_trained_float32() -> None:
-    tuning = BaichuanPretraining(train="last-1", precision="bfloat16")
+    tuning = pretraining(train="last-1", precision="bfloat16")
     trainee = trainee_of(tuning, Baichuan(checkpoint=str(tiny())))
     types = {(p.requires_grad, p.dtype) for p in trainee.module.parameters()}
     assert types == {(True, torch.float32), (False, torch.bfloat16)}
-    exact = trainee_of(BaichuanPretraining(train="all"), Baichuan(checkpoint=str(tiny())))
+    exact = trainee_of(pretraining(train="all"), Baichuan(checkpoint=str(tiny())))
     wanted = loss_of(exact, *TEXTS).item()
     assert loss_of(trainee, *TEXTS).item() == pytest.approx(wanted, rel=0.02)
     assert train(trainee)[-1] < wanted
@@ -212,7 +216,7 @@ def test_the_memory_of_lora_is_planned_with_its_weights_in_half_precision() -> N
 
 
 def test_of_a_long_text_a_part_is_read_in_training_and_the_beginning_in_an_evaluation() -> None:
-    trainee = trainee_of(BaichuanPretraining(tokens=8), Baichuan(checkpoint=str(tiny())))
+    trainee = trainee_of(pretraining(tokens=8), Baichuan(checkpoint=str(tiny())))
     (text,) = inputs(tiny_baichuan.SENTENCES[0])
     random = np.random.default_rng(0)
     whole = [*SentencePieceProcessor(model_proto=tiny_baichuan.tokenizer()).encode(
@@ -228,7 +232,7 @@ def test_of_a_long_text_a_part_is_read_in_training_and_the_beginning_in_an_evalu
 
 def test_wrong_options_and_empty_texts_are_refused() -> None:
     encoder = Baichuan(checkpoint=str(tiny()))
-    with pytest.raises(RunError, match="train: .*features are made without a head, found 'head'"):
+    with pytest.raises(RunError, match=r"train: .*features are made without a head, found 'head'"):
         tuning_of(encoder, "pretrain", {"train": "head"})
     with pytest.raises(RunError, match="last-6: the network has 5 blocks, 0 to 4"):
         trainee_of(BaichuanTuning(train="last-6"), encoder)

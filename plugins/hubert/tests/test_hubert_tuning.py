@@ -170,7 +170,7 @@ def test_tuning_in_a_project_lowers_the_loss_and_its_checkpoint_is_extracted(
     scores = job.run()
     assert scores["waf"] == 1.0
     encoder = job.tuning.trained(job.encoder, job.folder.checkpoint)
-    assert encoder.load("cpu", "float32")(inputs(CLIPS[0]))[0].shape == (12, tiny.WIDTH)
+    assert encoder.load("cpu", "float32")(inputs(CLIPS[0]))[0].shape == (4, tiny.WIDTH)
 
 
 def test_options_that_do_not_go_together_are_refused(

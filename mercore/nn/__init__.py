@@ -21,6 +21,7 @@ from mercore.nn._network import (
 )
 from mercore.nn._onnx import OnnxModel, onnx_session
 from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
+from mercore.nn._policies import freed, frozen_dtype, merged, rated, recomputing
 from mercore.nn._prediction import load_network
 from mercore.nn._quiet import quiet_transformers
 
@@ -41,15 +42,20 @@ __all__ = [
     "dtype_of",
     "fill",
     "fit_network",
+    "freed",
+    "frozen_dtype",
     "linear",
     "linear_parameters",
     "load_network",
+    "merged",
     "moved",
     "normalised",
     "onnx_session",
     "parsed",
     "quiet_transformers",
+    "rated",
     "read_json",
+    "recomputing",
     "resized",
     "rows",
     "split_missing",

@@ -56,13 +56,15 @@ def fill(
     dtype: torch.dtype,
     device: str,
     zeros: str | None = None,
+    float32: str | None = None,
 ) -> Module:
     r"""Return `module`, ready to run, with all its weights taken from `checkpoint`.
 
     Each tensor is read, converted to `dtype` and moved to `device` one after another, so that the
     host holds little more than the module itself in `dtype`. The first rule whose source matches a
     name says where it goes; a name that no rule matches keeps it. `zeros` matches the parameters
-    that may be absent and are then 0, such as the biases of a checkpoint without biases.
+    that may be absent and are then 0, such as the biases of a checkpoint without biases. `float32`
+    matches those that get that type in place of `dtype`, such as the ones that are trained.
 
     Raises CheckpointError that lists the parameters without weights, the weights without a
     parameter, those that two weights claim, and those of another shape.
@@ -75,7 +77,8 @@ def fill(
     misfits = []
     for name, tensor in _arrived(checkpoint, places):
         if tuple(tensor.shape) == wanted[name]:
-            _put(module, name, tensor, dtype, device)
+            exact = float32 and re.fullmatch(float32, name)
+            _put(module, name, tensor, torch.float32 if exact else dtype, device)
         else:
             own = ", ".join(place.source for place in places[name])
             misfits.append(f"{own} gives {tuple(tensor.shape)}, expected {wanted[name]}")

@@ -8,6 +8,17 @@ scores and the folder.
 """
 
 from mercore.tuning._options import Classifying, PicturePretraining, Tuning
+from mercore.tuning._policies import Policy, Train, trained_blocks
 from mercore.tuning._trainee import Example, Group, Trainee
 
-__all__ = ["Classifying", "Example", "Group", "PicturePretraining", "Trainee", "Tuning"]
+__all__ = [
+    "Classifying",
+    "Example",
+    "Group",
+    "PicturePretraining",
+    "Policy",
+    "Train",
+    "Trainee",
+    "Tuning",
+    "trained_blocks",
+]

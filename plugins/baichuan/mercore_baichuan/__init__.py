@@ -7,15 +7,85 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
 from mercore import checkpoints
 from mercore.components import Encode, Encoder
 from mercore.hookspecs import hookimpl
 from mercore.media import Words
+from mercore.tuning import Classifying, Policy, Train, Trainee, Tuning
 
 # What decides the numbers beside the weights; in a folder it is part of its identity already.
-_BESIDE: Final = ("config.json", "tokenizer.model", "generation_config.json")
+BESIDE: Final = ("config.json", "tokenizer.model", "generation_config.json")
+
+
+class _Recipe(Policy):
+    """What both trainings have from Baichuan2's own fine-tuning, and LoRA as the default.
+
+    Its script ``fine-tune.py`` and README: 4 epochs, batches of 16, AdamW (.9, .98), 2e-5 for
+    weights that were trained before, no schedule, weight decay 1e-4, activations computed again.
+    """
+
+    train: Train = "lora"
+    epochs: float = Field(default=4, gt=0)
+    batch: int = Field(default=16, ge=1)
+    lr: float = Field(default=2e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    schedule: Literal["cosine", "linear", "constant"] = "constant"
+    recompute: bool = True
+
+
+class BaichuanTuning(_Recipe, Classifying):
+    """Fine-tuning on labels: a linear head on the mean of the rows, which is what is kept.
+
+    A row is what the encoder's own `layers`, `reduce`, `pool`, `prompt` and `chat` make it, so that
+    the head learns on the feature that `mer extract` then gives. The defaults are those of
+    Baichuan2's own fine-tuning, with LoRA: 2e-4 for the head and what LoRA adds (Hu et al. 2021,
+    table 12, for GPT-3), a tenth of it, Baichuan2's 2e-5, for other weights.
+
+    What is trained is float32; what is not is kept in the type it is multiplied in, so that LoRA
+    takes 26 GB for the weights of 13B and ``all`` 52 GB, to which come gradients and the
+    optimiser's state: see ``mer tune --plan``. The layout that was published is saved, in the types
+    of its weights, with what LoRA added made part of them.
+    """
+
+    def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
+        """Return the network with its head."""
+        from mercore_baichuan._tuning import ClassifyingTrainee
+
+        assert isinstance(encoder, Baichuan)
+        return ClassifyingTrainee(encoder, self, classes, weights=weights)
+
+
+class BaichuanPretraining(_Recipe, Tuning):
+    """Going on with pre-training: the next token of the texts, without labels.
+
+    Texts are read as they are, without `prompt` and `chat`, and end with the model's end token. The
+    loss is the mean over the tokens of a batch on a device. Defaults, types and what is saved are
+    those of ``mer tune baichuan``; Baichuan2's auxiliary loss on large logits is left out.
+    """
+
+    tokens: int = Field(default=512, ge=2)
+    """The most tokens of a text; of a longer one a part is read, drawn anew in each epoch."""
+    norm_head: bool | None = None
+    """Whether the rows of the output layer are normed, as in Baichuan2; null: if it has that
+    vocabulary."""
+
+    @field_validator("train")
+    @classmethod
+    def _features_are_trained(cls, train: str) -> str:
+        if train == "head":
+            raise ValueError("expected all, lora, last-N or A-B: features are made without a head")
+        return train
+
+    def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
+        """Return the language model."""
+        from mercore_baichuan._tuning import LanguageTrainee
+
+        assert isinstance(encoder, Baichuan)
+        return LanguageTrainee(encoder, self, weights=weights)
 
 
 class Baichuan(Encoder):
@@ -57,6 +127,10 @@ class Baichuan(Encoder):
         }
     """
     inputs: ClassVar = {"text": Words()}
+    tunings: ClassVar[Mapping[str, type[Tuning]]] = {
+        "tune": BaichuanTuning,
+        "pretrain": BaichuanPretraining,
+    }
 
     checkpoint: str = "baichuan-inc/Baichuan-13B-Chat"
     """A folder, a file of weights with ``config.json`` and ``tokenizer.model`` beside it, or a hub
@@ -81,7 +155,7 @@ class Baichuan(Encoder):
         known: dict[str, JsonValue] = {"checkpoint": checkpoints.identity(self.checkpoint)}
         file = Path(os.path.expanduser(self.checkpoint))
         if file.is_file():
-            beside = (file.parent / name for name in _BESIDE)
+            beside = (file.parent / name for name in BESIDE)
             known |= {path.name: checkpoints.identity(path) for path in beside if path.exists()}
         return known
 

@@ -7,27 +7,15 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import nn
-from transformers import LlamaConfig, LlamaModel
 
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError
 from mercore.inputs import text_of
 from mercore.media import FloatArray
-from mercore.nn import (
-    Checkpoint,
-    HiddenStates,
-    built,
-    chosen,
-    device_of,
-    dtype_of,
-    fill,
-    moved,
-    rows,
-)
+from mercore.nn import HiddenStates, chosen, device_of, dtype_of, moved, rows
 from mercore_baichuan import Baichuan
-from mercore_baichuan._alibi import Alibi, NoRotation
-from mercore_baichuan._layouts import Sizes, check_names, located, rules, sizes_of
+from mercore_baichuan._alibi import Alibi
+from mercore_baichuan._network import published
 from mercore_baichuan._tokens import Line, Lines
 
 # Tokens a run, with padding: enough to fill the device, little enough for its memory.
@@ -40,13 +28,14 @@ class BaichuanModel:
     def __init__(self, options: Baichuan, device: str, dtype: str) -> None:
         self._options, self._device, self._dtype = options, device, dtype_of(dtype)
         self._at_once = TOKENS[device_of(device).type]
-        path = located(options.checkpoint)
-        folder = path.parent if path.is_file() else path
-        self._sizes = sizes_of(folder)
-        self._lines = Lines(options, folder, self._sizes)
+        found = published(options.checkpoint)
+        self._sizes = found.sizes
+        self._lines = Lines(options, found.folder, self._sizes)
         depth = self._sizes.num_hidden_layers
         layers = chosen(options.layers, depth, "baichuan")
-        self._model = self._filled(Checkpoint(path), max(1, *layers), norm=depth in layers)
+        self._model = found.network(
+            max(1, *layers), norm=depth in layers, dtype=self._dtype, device=device
+        )
         self._states = HiddenStates(
             self._model.layers, layers, options.reduce, depth=depth, final=self._model.norm
         )
@@ -61,23 +50,10 @@ class BaichuanModel:
         states = [self._run([lines[place] for place in run]) for run in runs]
         found = [np.zeros((1, self._sizes.hidden_size), np.float32) for _ in lines]
         for run, matrix in zip(runs, map(rows, states), strict=True):
-            ends = np.cumsum([len(self._kept(lines[place])) for place in run])
+            ends = np.cumsum([len(lines[place].rows(self._options.pool)) for place in run])
             for place, own in zip(run, np.split(matrix, ends[:-1]), strict=True):
                 found[place] = self._finished(own)
         return [_noted(own, line) for own, line in zip(found, lines, strict=True)]
-
-    def _filled(self, checkpoint: Checkpoint, blocks: int, norm: bool) -> LlamaModel:
-        """Return the first blocks with their weights, and the final norm if wanted."""
-        check_names(checkpoint, self._sizes, blocks)
-        model = built(lambda: _network(self._sizes, blocks, norm))
-        where = rules(blocks, norm)
-        return fill(model, checkpoint, where, dtype=self._dtype, device=self._device)
-
-    def _kept(self, line: Line) -> range:
-        """Return the positions whose rows are wanted."""
-        if self._options.pool == "last":
-            return range(len(line.ids) - 1, len(line.ids))
-        return range(line.start, line.start + line.read)
 
     def _run(self, lines: Sequence[Line]) -> torch.Tensor:
         """Return the rows wanted of all lines, one line after the other, on the device."""
@@ -86,7 +62,11 @@ class BaichuanModel:
         ids = np.zeros((len(lines), longest), np.int64)
         for row, line in zip(ids, lines, strict=True):
             row[: len(line.ids)] = line.ids
-        kept = [index * longest + at for index, line in enumerate(lines) for at in self._kept(line)]
+        kept = [
+            index * longest + at
+            for index, line in enumerate(lines)
+            for at in line.rows(self._options.pool)
+        ]
         self._model(
             input_ids=moved(ids, self._device),
             attention_mask=self._alibi(longest) if self._alibi else None,
@@ -120,28 +100,6 @@ def in_runs(lines: Sequence[Line], budget: int) -> Iterator[list[int]]:
         run.append(place)
     if run:
         yield run
-
-
-def _network(sizes: Sizes, blocks: int, norm: bool) -> LlamaModel:
-    config = LlamaConfig(
-        vocab_size=sizes.vocab_size,
-        hidden_size=sizes.hidden_size,
-        intermediate_size=sizes.intermediate_size,
-        num_hidden_layers=blocks,
-        num_attention_heads=sizes.num_attention_heads,
-        hidden_act=sizes.hidden_act,
-        rms_norm_eps=sizes.rms_norm_eps,
-        max_position_embeddings=sizes.context,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        pad_token_id=None,
-    )
-    config._attn_implementation = "sdpa"
-    model = LlamaModel(config)
-    if not sizes.rotary:
-        model.register_module("rotary_emb", NoRotation())
-    if not norm:
-        model.register_module("norm", nn.Identity())
-    return model
 
 
 def _noted(matrix: FloatArray, line: Line) -> FloatArray | Noted[FloatArray]:

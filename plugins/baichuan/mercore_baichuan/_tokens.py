@@ -31,6 +31,12 @@ class Line:
     tokens: int
     """How many tokens the text has."""
 
+    def rows(self, pool: str) -> range:
+        """Return the positions whose hidden states are wanted: the text's, or the last of all."""
+        if pool == "last":
+            return range(len(self.ids) - 1, len(self.ids))
+        return range(self.start, self.start + self.read)
+
 
 class Lines:
     """Makes the lines of texts, with prompt and chat tokens as the options say."""
@@ -49,9 +55,19 @@ class Lines:
 
     def line(self, text: str) -> Line:
         """Return what to read for the text, with `read` 0 where it has no tokens."""
-        ids = self._ids(text) if text.strip() else []
+        ids = self.plain(text)
         read = ids[: self._room]
         return Line([*self._before, *read, *self._after], len(self._before), len(read), len(ids))
+
+    @property
+    def end(self) -> int:
+        """The token that a text ends with where the model was trained: 2."""
+        number: int = self._processor.eos_id()
+        return number
+
+    def plain(self, text: str) -> list[int]:
+        """Return the tokens of the text alone, however many."""
+        return self._ids(text) if text.strip() else []
 
     def _ids(self, text: str) -> list[int]:
         try:

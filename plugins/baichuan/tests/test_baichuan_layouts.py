@@ -14,10 +14,10 @@ from tiny_baichuan import Layout, Size, Weights
 
 from mercore.errors import CheckpointError
 from mercore.media import FloatArray, Text
-from mercore.nn import built
 from mercore_baichuan import Baichuan
 from mercore_baichuan._layouts import sizes_of
-from mercore_baichuan._model import BaichuanModel, _network
+from mercore_baichuan._model import BaichuanModel
+from mercore_baichuan._network import Published
 
 TEXT = "你为什么离开我？ Why did you leave me alone?"
 
@@ -334,7 +334,7 @@ def test_published_sizes_are_read(
     )
     sizes = sizes_of(folder)
     assert sizes.rotary is not big
-    network = built(lambda: _network(sizes, sizes.num_hidden_layers, norm=True))
+    network = Published(folder, folder, sizes).empty(sizes.num_hidden_layers, norm=True)
     count = sum(weight.numel() for weight in network.parameters()) + rows * width  # the head
     wanted = {("7b", 1): 7.001, ("13b", 1): 13.265, ("13b", 2): 13.897, ("7b", 2): 7.506}
     assert count / 1e9 == pytest.approx(wanted[size, version], abs=5e-4)

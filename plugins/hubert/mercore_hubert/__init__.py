@@ -13,6 +13,7 @@ from mercore import checkpoints, hookimpl
 from mercore.backends import OnnxOptions
 from mercore.components import Encode, Encoder
 from mercore.media import Audio
+from mercore.tuning import Classifying, Policy, Trainee, Tuning
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,51 @@ PRESETS: Final[Mapping[str, Mapping[str, object]]] = {
     "mertools": {"reduce": "sum", "chunk": 10.0, "pad_chunks": True},
 }
 """The options that differ between the paper's features and those of MERBench."""
+
+
+class HubertTuning(Policy, Classifying):
+    """Fine-tuning on labels: a linear head on the mean over the frames, which is what is kept.
+
+    A frame is what the encoder's own `layers` and `reduce` make it, so that the head learns on the
+    feature that `mer extract` then gives. An evaluation hears the whole clip. The defaults are
+    those of Wang et al. 2021, arXiv:2111.02735, as in their recipe for SpeechBrain (IEMOCAP,
+    ``train_with_wav2vec2.yaml``): Adam, 1e-4 for the head and a tenth of it for the rest, batches
+    of 4, 30 epochs, convolutions that stay as they are. It lowers the rate when the score stops
+    rising, which is a cosine here; its head reads the last layer alone. No block is left out at
+    random (LayerDrop), as its hidden state would be missing.
+
+    Weights are trained in float32. The whole network is saved, in the layout of transformers.
+    """
+
+    epochs: float = Field(default=30, gt=0)
+    batch: int = Field(default=4, ge=1)
+    at_once: int = Field(default=4, ge=1)
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    seconds: float | None = Field(default=10.0, ge=0.1)
+    """Train on a part of a clip that is longer than this, drawn anew in each epoch; null for the
+    whole."""
+    convolutions: bool = False
+    """Whether ``train: all`` has the convolutions over the audio too, which fine-tuning leaves as
+    they are since wav2vec 2.0 (Baevski et al. 2020, section 4.2)."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout of attention, in the feed-forward layers and behind each, as in pre-training."""
+    mask: float = Field(default=0.0, ge=0, lt=1)
+    """The share of the frames that are masked in training, at most, in spans of 10, as
+    pre-training does (SpecAugment, Park et al. 2019); transformers' default is 0.05."""
+
+    @model_validator(mode="after")
+    def _convolutions_need_all(self) -> HubertTuning:
+        if self.convolutions and self.train != "all":
+            raise ValueError(f"convolutions: true needs train: all, found train: {self.train}")
+        return self
+
+    def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
+        """Return the network with its head."""
+        from mercore_hubert._tuning import HubertTrainee
+
+        assert isinstance(encoder, Hubert)
+        return HubertTrainee(encoder, self, classes, weights=weights)
 
 
 class Hubert(OnnxOptions, Encoder):
@@ -75,6 +121,7 @@ class Hubert(OnnxOptions, Encoder):
         }
     """
     inputs: ClassVar = {"audio": Audio(rate=16_000)}
+    tunings: ClassVar[Mapping[str, type[Tuning]]] = {"tune": HubertTuning}
 
     checkpoint: str = "TencentGameMate/chinese-hubert-large"
     """A hub id, a folder in the layout of transformers, or a file: of transformers (beside its

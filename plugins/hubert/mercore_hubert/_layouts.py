@@ -23,8 +23,10 @@ class Layout:
     """What may stand before each name, as a regular expression."""
     conv: str
     """The positional convolution, as a regular expression."""
+    mask: str
+    """What stands for a frame that is masked in training, as a whole regular expression."""
     unused: tuple[str, ...]
-    """Weights of pre-training and of heads, as whole regular expressions."""
+    """Other weights of pre-training and of heads, as whole regular expressions."""
     renamed: tuple[tuple[str, str], ...] = ()
     """What stands behind the prefix, and the name in the module."""
 
@@ -32,7 +34,7 @@ class Layout:
         """Return the rules that fill a network of the first `needed` of `depth` blocks."""
         later = "|".join(map(str, range(needed, depth))) or "(?!)"
         return [
-            *(Rule(source, None) for source in self.unused),
+            *(Rule(source, None) for source in (self.mask, *self.unused)),
             Rule(rf"{self.prefix}encoder\.layers\.(?:{later})\..*", None),
             Rule(rf"{self.prefix}{self._norm(0)}", _SIZE),
             Rule(rf"{self.prefix}{self._norm(1)}", _DIRECTION),
@@ -54,17 +56,16 @@ TRANSFORMERS: Final = Layout(
     "transformers",
     prefix=r"(?:hubert\.)?",
     conv=r"encoder\.pos_conv_embed\.conv\.",
-    unused=(
-        r"(?:hubert\.)?masked_spec_embed",
-        r"(?:lm_head|projector|classifier)\..*|layer_weights",
-    ),
+    mask=r"(?:hubert\.)?masked_spec_embed",
+    unused=(r"(?:lm_head|projector|classifier)\..*|layer_weights",),
 )
 FAIRSEQ: Final = Layout(
     "fairseq",
     prefix=r"(?:w2v_encoder\.w2v_model\.)?",
     conv=r"encoder\.pos_conv\.0\.",
+    mask=r"(?:w2v_encoder\.w2v_model\.)?mask_emb",
     unused=(
-        r"(?:w2v_encoder\.w2v_model\.)?(?:mask_emb|label_embs_concat|final_proj\..*)",
+        r"(?:w2v_encoder\.w2v_model\.)?(?:label_embs_concat|final_proj\..*)",
         r"w2v_encoder\.proj\..*",
     ),
     renamed=(
@@ -79,6 +80,11 @@ FAIRSEQ: Final = Layout(
         (r"(encoder\.layers\.\d+)\.fc2\.(.*)", r"\1.feed_forward.output_dense.\2"),
     ),
 )
+
+
+def published_name(name: str) -> str:
+    """Return what transformers' files call a weight of ``HubertModel``."""
+    return {_SIZE: f"{_CONV}weight_g", _DIRECTION: f"{_CONV}weight_v"}.get(name, name)
 
 
 def layout_of(weights: Checkpoint) -> Layout:

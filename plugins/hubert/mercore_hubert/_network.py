@@ -46,21 +46,33 @@ def network(found: Published, options: Hubert, *, device: str, dtype: torch.dtyp
     """Return the network with the blocks that the highest layer of the options needs."""
     depth = found.config.num_hidden_layers
     layers = chosen(options.layers, depth, "hubert")
-    needed = max(1, *layers)
-    rules = found.layout.rules(needed, depth)
-    try:
-        model = built(lambda: HubertModel(_first(needed, found.config)))
-    except ValueError as error:  # sizes that do not go together
-        raise CheckpointError(f"{found.weights.path}: has no HuBERT's sizes: {error}") from error
-    fill(model, found.weights, rules, dtype=dtype, device=device)
+    model = filled(found, max(1, *layers), device=device, dtype=dtype)
     _multiply_out(model, found, device, dtype)
     return Network(model, layers, options.reduce, depth).eval()
 
 
-def _first(blocks: int, config: HubertConfig) -> HubertConfig:
+def filled(
+    found: Published, blocks: int, *, device: str, dtype: torch.dtype, dropout: float = 0.0
+) -> HubertModel:
+    """Return the first `blocks` blocks with their weights, and what is before and behind them."""
+    rules = found.layout.rules(blocks, found.config.num_hidden_layers)
+    return fill(empty(found, blocks, dropout), found.weights, rules, dtype=dtype, device=device)
+
+
+def empty(found: Published, blocks: int, dropout: float = 0.0) -> HubertModel:
+    """Return the same with parameters that take no memory yet."""
+    try:
+        return built(lambda: HubertModel(_first(blocks, found.config, dropout)))
+    except ValueError as error:  # sizes that do not go together
+        raise CheckpointError(f"{found.weights.path}: has no HuBERT's sizes: {error}") from error
+
+
+def _first(blocks: int, config: HubertConfig, dropout: float) -> HubertConfig:
     """Return the config of the network with that many blocks, as it is used here."""
     own = deepcopy(config)
     own.num_hidden_layers = blocks
+    own.hidden_dropout = own.attention_dropout = own.activation_dropout = dropout
+    own.feat_proj_dropout = own.layerdrop = 0.0  # a block that is left out has no hidden state
     own.mask_time_prob = own.mask_feature_prob = 0.0  # of training: no masked_spec_embed
     own._attn_implementation = "sdpa"
     return own

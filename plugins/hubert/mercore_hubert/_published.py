@@ -46,6 +46,31 @@ class Published:
     normalise: bool
     """Whether it was trained on audio of mean 0 and variance 1."""
 
+    @property
+    def mask(self) -> torch.Tensor | None:
+        """What stands for a masked frame, ``(dim,)``; None where the checkpoint has none."""
+        names = [name for name in self.weights if re.fullmatch(self.layout.mask, name)]
+        return self.weights[names[0]].float() if names else None
+
+    def described(self) -> dict[str, dict[str, Any]]:
+        """Return the files that stand beside its weights in the layout of transformers."""
+        path = self.weights.path
+        told = _told_in(_folder(path)) if self.layout is TRANSFORMERS else {}
+        known = {name: getattr(self.config, name) for name in _TOLD}
+        masked = self.config.feat_extract_norm == "layer"
+        return {
+            CONFIG: {**told, "architectures": ["HubertModel"], "model_type": "hubert", **known},
+            PREPROCESSOR: {
+                "do_normalize": self.normalise,
+                "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+                "feature_size": 1,
+                "padding_side": "right",
+                "padding_value": 0.0,
+                "return_attention_mask": masked,
+                "sampling_rate": RATE,
+            },
+        }
+
 
 def published(checkpoint: str) -> Published:
     """Return what `checkpoint` holds; raises CheckpointError where that is no HuBERT."""
@@ -57,9 +82,13 @@ def published(checkpoint: str) -> Published:
     if layout is FAIRSEQ:
         config = _config_of(weights)
         return Published(weights, layout, config, config.feat_extract_norm == "layer")
-    folder = path if path.is_dir() else path.parent
+    folder = _folder(path)
     config = _config_in(folder, weights)
     return Published(weights, layout, config, _normalise(folder, config))
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
 
 
 def _config_in(folder: Path, weights: Checkpoint) -> HubertConfig:

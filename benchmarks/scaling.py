@@ -1,8 +1,8 @@
 """How extraction scales with worker processes: one and two measured, 1 to 64 simulated.
 
     OMP_NUM_THREADS=1 python benchmarks/scaling.py [--uses whisper,face_expression,prosody]
-        [--clips 280] [--repeat 3] [--samples 115595] [--encoders 6] [--encode-ms MS]
-        [--latency-ms 30] [--batch-size N]
+        [--clips 280] [--repeat 3] [--samples 115595] [--encoders 6] [--decode-ms MS]
+        [--encode-ms MS] [--latency-ms 30] [--batch-size N]
 
 Measured: the clips of the demo set under as many ids as `--clips`, each starter encoder on the CPU,
 in one worker and in two by turns; the best of `--repeat` runs. OMP_NUM_THREADS=1 gives each
@@ -12,7 +12,7 @@ second once the components are loaded.
 Simulated, and no more than that: `--samples` clips of log-normal length (sigma 0.5) go through
 `--encoders` encoders, those that were measured in turns, one after another. The engine's own
 `Handout` hands them out to 1 to 64 workers. What a clip takes to decode and encode is what the
-run with one worker took (`--encode-ms` stands for other encoders or GPUs), and so are the time to
+run with one worker took (`--decode-ms` and `--encode-ms` stand for others), and so are the time to
 load, a commit, a message to the parent and the compaction in the end, which are measured here.
 Of a disk, one worker commits at a time; on S3 all may. A commit on S3 takes what it takes with
 moto's server on this machine, and `--latency-ms` more for each request, which is assumed.
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=115_595)
     parser.add_argument("--encoders", type=int, default=6)
     parser.add_argument("--encode-ms", type=float, help="of a clip, in place of the measured")
+    parser.add_argument("--decode-ms", type=float, help="of a clip, in place of the measured")
     parser.add_argument("--latency-ms", type=float, default=30.0, help="of a request to S3")
     parser.add_argument("--batch-size", type=int, default=16, help="clips of a simulated batch")
     given = parser.parse_args()
@@ -105,7 +106,7 @@ def main() -> None:
     print("| store | workers | hours | speed-up | of ideal | in a queue | not shared | apart |")
     print("|---|---|---|---|---|---|---|---|")
     for store, shared in (("disk", near), ("S3", far)):
-        parts = [costs(one, given.encode_ms, shared) for one in ones]
+        parts = [costs(one, given.decode_ms, given.encode_ms, shared) for one in ones]
         encoders = Counter(islice(cycle(parts), given.encoders))
         show(store, encoders, given.samples, given.batch_size)
 
@@ -135,11 +136,12 @@ def best(found: Sequence[Outcome]) -> Outcome:
     return min(found, key=lambda outcome: outcome.seconds.wall - outcome.seconds.load)
 
 
-def costs(one: Outcome, encode_ms: float | None, shared: Costs) -> Costs:
-    """Return what an encoder takes, as it was measured with one worker."""
+def costs(one: Outcome, decode_ms: float | None, encode_ms: float | None, shared: Costs) -> Costs:
+    """Return what an encoder takes, as it was measured with one worker or as it is given."""
     spent = one.seconds
+    decode = spent.decode / spent.samples if decode_ms is None else decode_ms / 1e3
     encode = spent.encode / spent.samples if encode_ms is None else encode_ms / 1e3
-    return replace(shared, load=spent.load, decode=spent.decode / spent.samples, encode=encode)
+    return replace(shared, load=spent.load, decode=decode, encode=encode)
 
 
 def disk() -> tuple[float, float]:

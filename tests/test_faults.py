@@ -131,24 +131,30 @@ class Death(BaseException):
     """The process is gone."""
 
 
-def dying(monkeypatch: pytest.MonkeyPatch, left: int, reason: BaseException) -> None:
-    """Let `left` steps of writing files go well, and none after: half a file is written then."""
+def dying(monkeypatch: pytest.MonkeyPatch, left: int, reason: BaseException) -> list[str]:
+    """Let `left` steps of writing files go well, and none after: half a file is written then.
+
+    Return the names of the files of all steps, as they come.
+    """
     write, rename = Path.write_bytes, Path.replace
-    steps = iter(range(left))
+    steps: list[str] = []
 
     def writing(path: Path, content: bytes) -> int:
-        if next(steps, None) is None:
+        steps.append(path.name)
+        if len(steps) > left:
             write(path, content[: len(content) // 2])
             raise reason
         return write(path, content)
 
     def renaming(path: Path, to: Path) -> Path:
-        if next(steps, None) is None:
+        steps.append(to.name)
+        if len(steps) > left:
             raise reason
         return rename(path, to)
 
     monkeypatch.setattr(Path, "write_bytes", writing)
     monkeypatch.setattr(Path, "replace", renaming)
+    return steps
 
 
 @pytest.mark.parametrize("reason", [Death(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
@@ -180,36 +186,40 @@ def test_a_branch_that_another_run_has_completed_is_left_alone(tmp_path: Path) -
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
 
 
-def test_a_training_that_is_broken_off_is_not_half_used(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "command"), [("seed: 0", "seed: 1", "train"), ("cap: 3", "cap: 6", "mine")]
+)
+def test_a_training_that_is_broken_off_is_not_half_used(
+    folder: Path, old: str, new: str, command: str
+) -> None:
     """What is applied to new clips is all of the old training, all of the new, or nothing."""
-    old = REGISTRY + "mining: {split: test, rounds: 1, agree: 2, cap: 5}\n"
-    new = old.replace("fusion: centroid", "fusion: {uses: centroid, with: {sharpness: 0.2}}")
-    new = new.replace("cap: 5", "cap: 9") + "seed: 1\n"
+    text = REGISTRY + "seed: 0\n"
+    if command == "mine":
+        text += "mining: {split: test, rounds: 1, agree: 2, cap: 3}\n"
     manifest = folder / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace("train,happy", "test,happy", 20))
-    manifest.write_text(manifest.read_text().replace("train,sad", "test,sad", 20))
-    (folder / "word.txt").write_text("a b padding")
-    whole = []
-    for name, registry in (("old", old), ("new", new)):
-        (folder / "registry.yaml").write_text(registry)
-        done("extract")
-        done("mine", "--device=cpu", "--out", name)
+    manifest.write_text(manifest.read_text().replace("train,", "test,", 40))
+    (folder / "word.txt").write_text("aa b padding")
+    done("extract", "--device=cpu")
+    whole, steps = [], list[str]()
+    for name in ("old", "new"):
+        (folder / "registry.yaml").write_text(text if name == "old" else text.replace(old, new))
+        if name == "new":
+            shutil.copytree(folder / "old", folder / "new")
+        with pytest.MonkeyPatch.context() as patch:
+            steps = dying(patch, 10**6, Death())
+            done(command, "--device=cpu", "--out", name)
         whole.append(applied(folder / name))
     assert None not in whole
     assert whole[0] != whole[1]
-    seen = set()
-    for number in range(0, 1000, 7):
+    # The other files are not looked at before these are there.
+    marks = ("registry.yaml", "branch.json", "mining.json")
+    for number in [n for n, name in enumerate(steps) if any(mark in name for mark in marks)]:
         shutil.copytree(folder / "old", folder / f"{number}")
-        with pytest.MonkeyPatch.context() as patch, suppress(Death):
+        with pytest.MonkeyPatch.context() as patch:
             dying(patch, number, Death())
-            done("mine", "--device=cpu", "--out", str(number))
-            break
-        found = applied(folder / f"{number}")
-        assert found in (*whole, None), number
-        seen.add(found)
-    assert whole[0] in seen
-    assert None in seen
-    assert applied(folder / f"{number}") == whole[1]
+            with pytest.raises(Death):
+                mer(command, "--device=cpu", "--out", str(number))
+        assert applied(folder / f"{number}") in (*whole, None), steps[number]
 
 
 def applied(run: Path) -> tuple[float, ...] | None:

@@ -184,6 +184,17 @@ def test_features_other_than_those_trained_on_are_refused(trained: Path, write: 
     assert "branch 'one' was trained on another few" in result.stderr
 
 
+def test_a_fusion_other_than_the_one_that_was_trained_is_refused(
+    trained: Path, write: Write
+) -> None:
+    path = trained / "runs/default/registry.yaml"
+    fusion = "fusion: {uses: centroid, with: {sharpness: 2}}"
+    path.write_text(path.read_text().replace("fusion: centroid", fusion))
+    result = mer("predict", str(write("x.txt", "bbb")))
+    assert result.exit_code == 1
+    assert "branch 'one' was trained by another fusion, or with other options" in result.stderr
+
+
 def test_a_branch_that_is_not_trained_is_named(trained: Path, write: Write) -> None:
     (trained / "runs/default/branches/one/branch.json").unlink()
     write("x.txt", "bbb")

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,11 +179,12 @@ def searched(data: Data, epochs: int, draws: int, lr: float) -> float:
     branch = BranchNode("one", tuple(DIMS), Attention(hidden=HIDDEN, epochs=epochs, lr=lr), "")
     parts = data.parts(0)
 
-    def score(node: BranchNode) -> float:
-        assert isinstance(node.fusion, Attention)
-        return ours(data, parts, node.fusion)
+    def scores(nodes: Sequence[BranchNode]) -> Iterator[float]:
+        for node in nodes:
+            assert isinstance(node.fusion, Attention)
+            yield ours(data, parts, node.fusion)
 
-    return max(trial.waf for trial in Search(branch, draws, seed=0).run(score))
+    return max(trial.waf for trial in Search(branch, draws, seed=0).run(scores))
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def cluster(server: Server) -> Iterator[Cluster]:
         made = Cluster(initialize_head=True, head_node_args=head)
         made.add_node(**NODE)
     yield made
-    ray.shutdown()
+    ray.shutdown()  # type: ignore[no-untyped-call]
     made.shutdown()
 
 
@@ -159,11 +159,11 @@ def test_branches_and_draws_are_those_of_one_process(tmp_path: Path, machine: Ma
         made = Project.open(*files, out=tmp_path / name, create=True, machine=Machine("cpu"))
         made.extract()
         assert replace(made, machine=where).search(3).train() == ["one", "two"]
-        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        written = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
         found.append(
             {
                 path.relative_to(tmp_path / name): path.read_bytes()
-                for path in files
+                for path in written
                 if path.name != "branch.json"  # it has the seconds
             }
         )
@@ -230,4 +230,4 @@ def test_options_that_do_not_go_together_are_refused() -> None:
         ({"engine": "ray", "address": "ray://head:10001"}, "expected auto, local or HOST:PORT"),
     ):
         with pytest.raises(RunError, match=said):
-            Machine(**options)  # type: ignore[arg-type]
+            Machine(**options)

@@ -66,7 +66,7 @@ class _Cluster:
     """Where `mer` was started: relative paths begin there."""
     files: Sequence[str]
     """Some that every node must have."""
-    cure: str = "`ray logs` has what it printed"
+    cure: str = "its node has what it printed in /tmp/ray/session_latest/logs"
 
     @property
     def cores(self) -> int:

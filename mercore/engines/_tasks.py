@@ -39,7 +39,7 @@ class Tasks:
     def _start(self, step: Step[R], fit: Fit, data: Dataset) -> Any:
         cores = cores_outside()  # as here, for how many folds are trained as one decides rounding
         room = room_for_fits(self.machine, min(cores, fit.count))
-        task = ray.remote(_done).options(**room.options)
+        task: Any = ray.remote(_done).options(**room.options)
         return task.remote(step, fit, self._sent(data), room.device, cores)
 
     def _sent(self, data: Dataset) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from mercore.manifest import Sample
 
-_RAREST = 100  # times as long as a look takes, until the next, at most
+_RAREST = 30  # times as long as a look takes, until the next, at most
 
 
 def in_turn(samples: Sequence[Sample], others: int) -> Sequence[Sample]:

@@ -124,9 +124,7 @@ class Extraction:
         if not self.work.stop.is_set():
             self._tell_finished(self.seconds.samples, len(failed))
         new = self.seconds.samples
-        return Outcome(
-            self.node, len(samples), new, failed, absent, self.seconds, self._slowest()
-        )
+        return Outcome(self.node, len(samples), new, failed, absent, self.seconds, self._slowest())
 
     def _slowest(self) -> str:
         return self.seconds.slowest(self.work.machine.threads)

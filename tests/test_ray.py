@@ -46,8 +46,8 @@ def cluster(server: Server) -> Iterator[Cluster]:
         made = Cluster(initialize_head=True, head_node_args=head)
         made.add_node(**NODE)
     yield made
-    ray.shutdown()  # type: ignore[no-untyped-call]
-    made.shutdown()
+    ray.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

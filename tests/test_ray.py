@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import ray
+import yaml
 from places import KEYS, Prefix, Server
 from ray.cluster_utils import Cluster
 from run_mer import mer
@@ -46,8 +49,8 @@ def cluster(server: Server) -> Iterator[Cluster]:
         made = Cluster(initialize_head=True, head_node_args=head)
         made.add_node(**NODE)
     yield made
-    ray.shutdown()  # type: ignore[no-untyped-call]
-    made.shutdown()
+    ray.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -217,6 +220,12 @@ def test_workers_share_the_cores_of_nodes_of_any_size() -> None:
 
 def cpus(count: float) -> dict[str, float]:
     return {"CPU": count}
+
+
+def test_the_example_of_a_cluster_is_one_to_ray() -> None:
+    schema = Path(ray.__file__).parent / "autoscaler/ray-schema.json"
+    example = Path(__file__).parent.parent / "examples/ray/cluster.yaml"
+    jsonschema.validate(yaml.safe_load(example.read_text()), json.loads(schema.read_text()))
 
 
 def test_options_that_do_not_go_together_are_refused() -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from click import Context, Group
+from pydantic import BaseModel
 
 from mercore import hookspecs, testing
 from mercore.citations import cited
 from mercore.cli import main
-from mercore.components import Component, MediaComponent, Preprocessor
+from mercore.components import Component, Encoder, MediaComponent, Preprocessor
 from mercore.options import in_yaml, options_of, type_in_words
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
@@ -97,13 +98,19 @@ def _component(provided: Provided) -> Iterator[str]:
     yield f"{article} {kind}{_media(component)}."
     yield from ("", *_doc(provided), "")
     yield from _options(component)
+    if issubclass(component, Encoder):
+        for aim, kind in component.tunings.items():
+            yield from ("", f"### mer {aim} {component.name}", "")
+            yield from inspect.cleandoc(kind.__doc__ or "").replace("``", "`").splitlines()
+            yield ""
+            yield from _options(kind)
     if component.licence:
         yield from ("", f"Licence of the default weights: {component.licence}.")
     if works := cited(component):
         yield from ("", "To cite:", "", "```bibtex", "\n\n".join(map(str, works)), "```")
 
 
-def _options(component: type[Component]) -> Iterator[str]:
+def _options(component: type[BaseModel]) -> Iterator[str]:
     options = options_of(component)
     if not options:
         yield "No options."

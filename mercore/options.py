@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
-from mercore.components import Component
 from mercore.option_schema import said_of_fields
 
 Schema = Mapping[str, Any]
@@ -54,8 +53,8 @@ class Option:
         return "" if self.required else in_yaml(self.default)
 
 
-def options_of(component: type[Component]) -> list[Option]:
-    """Return the options in the order of the class.
+def options_of(component: type[BaseModel]) -> list[Option]:
+    """Return the options of a component, or of a training, in the order of the class.
 
     What an option is comes from ``Field(description=...)``, else from the text below the field.
     """

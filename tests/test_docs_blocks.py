@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiny_vit_mae
 from page_blocks import ROOT, Block, Place, blocks, modules_below, run
 from toy_clips import write_mp4, write_wav
 
@@ -58,6 +59,12 @@ features:
   face: {uses: brightness, inputs: {video: video}}
 fusion: centroid
 branches: {atv: speech + face}
+folds: 2
+""",
+    "tuning.md": """\
+classes: [angry, happy]
+features:
+  face: {uses: vit_mae, inputs: {frames: video}, with: {checkpoint: mae}}
 folds: 2
 """,
     "python.md": """\
@@ -108,6 +115,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         write_wav(tmp_path / "musan" / name / "a.wav", 2.0)
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
     (tmp_path / "clip.txt").write_text("Is it you?")
+    tiny_vit_mae.write(tmp_path / "mae")
     for name in ("corpus.txt", "heldout.txt"):
         (tmp_path / name).write_text("你好，世界\n你好\n", encoding="utf-8")
     (tmp_path / "tokens.json").write_text('["<s>", "</s>", "你", "好", "<unk>"]', encoding="utf-8")

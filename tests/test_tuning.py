@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import mercore
 from mercore.cli import main
 from mercore.errors import PluginError, RegistryError, RunError
 from mercore.media import Text
+from mercore.testing import TuningTests
 from mercore.tuning._data import Order, balance
 from mercore.tuning._job import Job, fitting
 from mercore.tuning._plan import plan
@@ -36,6 +39,7 @@ features:
   counted: {uses: letters, inputs: {text: text}}
 folds: 3
 """
+TOYS = Path(toy_training.__file__).parent
 OPTIONS = {"epochs": 6, "batch": 4, "at_once": 2, "lr": 0.05}
 
 
@@ -98,7 +102,9 @@ class After(Silent):
 def test_a_training_lowers_its_loss_and_its_checkpoint_is_read_back() -> None:
     found = job().run()
     assert losses()[-1] < 0.5 * losses()[0]
-    assert found["waf"] == 1.0 and found["samples"] == 6 and found["failed"] == {}
+    assert found["waf"] == 1.0
+    assert found["samples"] == 6
+    assert found["failed"] == {}
     project = mercore.open("registry.yaml", device="cpu")
     trained = Learner(checkpoint="run/checkpoint").load("cpu", "float32")
     before = Learner(checkpoint="toy.safetensors").load("cpu", "float32")
@@ -115,10 +121,12 @@ def test_a_training_lowers_its_loss_and_its_checkpoint_is_read_back() -> None:
 def test_the_folder_says_all_that_was_done() -> None:
     job(label_map={"calm": "happy"}).run()
     about = json.loads(Path("run/tuning.json").read_text())
-    assert about["options"]["lr"] == 0.05 and about["options"]["epochs"] == 6
+    assert about["options"]["lr"] == 0.05
+    assert about["options"]["epochs"] == 6
     assert about["classes"] == ["sad", "happy"]
     assert about["samples"] == {"train": 12, "valid": 6}
-    assert "torch" in about["versions"] and "transformers" in about["versions"]
+    assert "torch" in about["versions"]
+    assert "transformers" in about["versions"]
     rows = log()
     assert [row["epoch"] for row in rows if row["eval_waf"]] == [f"{n}.0" for n in range(1, 7)]
     with Path("run/predictions.csv").open() as file:
@@ -226,7 +234,7 @@ def test_a_fold_that_is_not_there_and_what_cannot_be_trained_are_said() -> None:
         job_of(project, "toy", OPTIONS, "run", fold=3)
     with pytest.raises(PluginError, match="'letters' cannot be trained by `mer tune`; `mer plug"):
         job_of(project, "counted", OPTIONS, "run")
-    with pytest.raises(RegistryError, match="no feature 'toi' .*; did you mean 'toy'"):
+    with pytest.raises(RegistryError, match=r"no feature 'toi' .*; did you mean 'toy'"):
         job_of(project, "toi", OPTIONS, "run")
 
 
@@ -312,9 +320,11 @@ def test_the_command_prints_scores_and_the_line_of_the_registry() -> None:
     line = "toy: {uses: learner, with: {checkpoint: runs/tune/learner/checkpoint}}"
     assert result.output.endswith(f"In registry.yaml: {line}\n")
     again = json.loads(mer("tune", "learner", "--device=cpu", *options, "--json").stdout)
-    assert again["waf"] == 1.0 and again["uses"] == "learner"
+    assert again["waf"] == 1.0
+    assert again["uses"] == "learner"
     planned = mer("tune", "toy", *options, "--plan", "--memory=1MiB")
-    assert "fits at most" in planned.output and "235 of 235 parameters" in planned.output
+    assert "fits at most" in planned.output
+    assert "235 of 235 parameters" in planned.output
 
 
 def test_variations_are_put_side_by_side() -> None:
@@ -331,6 +341,20 @@ def test_variations_are_put_side_by_side() -> None:
     assert mer(*arguments, "--with=train=all").exit_code == 1
 
 
+def test_two_processes_do_together_what_one_does() -> None:
+    options = [f"--with={name}={value}" for name, value in OPTIONS.items()]
+    Path("mer.py").write_text("from mercore.cli import main\nmain()\n")
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "mer.py"]
+    command = [sys.executable, *launcher, "tune", "toy", "--device=cpu", *options, "--out=two"]
+    environment = {**os.environ, "PYTHONPATH": str(TOYS)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("WAF, held-out fold") == 1
+    about = json.loads(Path("two/metrics.json").read_text())
+    assert (about["at_once"], about["steps"], about["samples"]) == (2, 18, 6)
+    assert losses("two")[-1] < 0.5 * losses("two")[0]
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -342,3 +366,15 @@ def test_options_that_cannot_be_read_are_wrong_usage(argument: str, message: str
     result = mer("tune", "toy", argument)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+
+
+class TestLearner(TuningTests):
+    tuning = Learning()
+
+    @pytest.fixture(autouse=True)
+    def _checkpoint(self, folder: Path) -> None:
+        type(self).component = Learner(checkpoint="toy.safetensors")
+
+    @classmethod
+    def setup_class(cls) -> None:
+        """The checkpoint is written by a fixture."""

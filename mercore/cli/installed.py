@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mercore.catalogue import Installed
     from mercore.components import Component
     from mercore.media import Spec
+    from mercore.options import Option
     from mercore.plugins import Plugins, Provided
     from mercore.weights import Weights
 
@@ -117,32 +119,38 @@ def milliseconds(seconds: float | None) -> str:
 def shown(plugins: Plugins, provided: Provided) -> Json:
     """Return all there is to say of a component."""
     from mercore.catalogue import installed
+    from mercore.components import Encoder
     from mercore.options import options_of
 
     one = installed(plugins, provided)
     component = provided.component
-    options = options_of(component)
+    trainings = component.tunings if issubclass(component, Encoder) else {}
     return {
         **_component(one),
         "module": component.__module__,
         "doc": "\n\n".join(one.paragraphs),
-        "options": [
-            {
-                "name": option.name,
-                "type": option.type.replace("`", ""),
-                "limits": dict(option.limits),
-                "required": option.required,
-                "default": option.default,
-                "about": option.about.replace("``", "`"),
-            }
-            for option in options
-        ],
+        "options": _options(options_of(component)),
+        "trainings": {aim: _options(options_of(kind)) for aim, kind in trainings.items()},
         "source": one.source,
         "licence": component.licence,
         "citation": _bibtex(component),
         "yaml": one.yaml,
         "problem": one.problem,
     }
+
+
+def _options(options: Sequence[Option]) -> list[Json]:
+    return [
+        {
+            "name": option.name,
+            "type": option.type.replace("`", ""),
+            "limits": dict(option.limits),
+            "required": option.required,
+            "default": option.default,
+            "about": option.about.replace("``", "`"),
+        }
+        for option in options
+    ]
 
 
 def _bibtex(component: type[Component]) -> str:
@@ -168,8 +176,11 @@ def print_shown(about: Json) -> None:
     if about["dim"]:
         click.echo(f"dim: {about['dim']}")
     click.echo(f"module: {about['module']}\n")
-    _print_options(about)
+    _print_options(about["options"])
     _print_weights(about)
+    for aim, options in about["trainings"].items():
+        click.echo(f"Options of `mer {aim} {about['name']} --with KEY=VALUE`:\n")
+        _print_options(options)
     if about["citation"]:
         click.echo(f"To cite:\n\n{about['citation']}\n")
     click.echo(f"In registry.yaml:\n\n{about['yaml']}")
@@ -177,13 +188,13 @@ def print_shown(about: Json) -> None:
         click.echo(f"\nIt needs options: {about['problem']}")
 
 
-def _print_options(about: Json) -> None:
+def _print_options(options: Sequence[Json]) -> None:
     from rich.console import Console
 
     from mercore.options import in_yaml
 
     width = min(Console().width, _WIDEST)
-    for option in about["options"]:
+    for option in options:
         default = "" if option["required"] else f"; default {in_yaml(option['default'])}"
         click.echo(f"{option['name']}: {option['type']}{default or '; must be given'}")
         if option["about"]:
@@ -193,7 +204,7 @@ def _print_options(about: Json) -> None:
                     option["about"], width, initial_indent=indent, subsequent_indent=indent
                 )
             )
-    click.echo("" if about["options"] else "no options\n")
+    click.echo("" if options else "no options\n")
 
 
 def _print_weights(about: Json) -> None:

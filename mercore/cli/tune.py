@@ -110,6 +110,7 @@ def tune(
     from mercore.cli import tuned
     from mercore.cli.tables import print_grid
     from mercore.tuning import _compare, _tune
+    from mercore.tuning._world import rank
 
     place = out or f"runs/tune/{feature}"
     with watching(machine, machine["registry"]) as watch:
@@ -120,6 +121,8 @@ def tune(
             rows = _compare.compare(project, feature, options, vary, place, fold=fold)
         else:
             about = _tune.tune(project, feature, options, place, fold=fold)
+    if rank():  # one process prints
+        return
     if as_json:
         print_json(rows if vary and not plan else about)
     elif plan:

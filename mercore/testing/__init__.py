@@ -1,5 +1,7 @@
 """Conformance suites for the components of a plugin, one a kind; they need pytest.
 
+``TuningTests`` is beside them for an encoder that can be trained.
+
 Subclass the suite of the kind and set ``component``; where the made-up samples do not suit it, set
 ``samples`` too. A check that cannot hold is overridden with ``xfail(reason=...)``, and only so.
 
@@ -16,14 +18,23 @@ if TYPE_CHECKING:
     from mercore.testing._fusion import FusionTests
     from mercore.testing._preprocessor import PreprocessorTests
     from mercore.testing._suite import xfail
+    from mercore.testing._tuning import TuningTests
 
-__all__ = ["EncoderTests", "EnsembleTests", "FusionTests", "PreprocessorTests", "xfail"]
+__all__ = [
+    "EncoderTests",
+    "EnsembleTests",
+    "FusionTests",
+    "PreprocessorTests",
+    "TuningTests",
+    "xfail",
+]
 
 _MODULES = {
     "EncoderTests": "_encoder",
     "EnsembleTests": "_ensemble",
     "FusionTests": "_fusion",
     "PreprocessorTests": "_preprocessor",
+    "TuningTests": "_tuning",
     "xfail": "_suite",
 }
 

@@ -32,8 +32,25 @@ def xfail(*, reason: str) -> Callable[[Check], Check]:
     return mark
 
 
-class ComponentTests:
-    """The checks of every kind of component. Set ``component`` in a subclass."""
+def _ours(suite: type) -> bool:
+    return suite.__module__.startswith("mercore.testing.")
+
+
+def _replaced(suite: type) -> Iterator[str]:
+    """Yield the checks of mercore.testing that the suite does not take from there."""
+    for name in dir(suite):
+        owners = [base for base in suite.__mro__ if name in vars(base)]
+        if name.startswith("test_") and _ours(owners[-1]) and not _ours(owners[0]):
+            yield name
+
+
+def _excused(check: object) -> bool:
+    marks = getattr(check, "pytestmark", [])
+    return any(mark.name == "xfail" and mark.kwargs.get("reason") for mark in marks)
+
+
+class Suite:
+    """What all suites share. Set ``component`` in a subclass."""
 
     component: Component
     """The component under test, with the options that its results depend on."""
@@ -76,6 +93,10 @@ class ComponentTests:
         __tracebackhide__ = True
         advice = "\n".join(f"  {line}" for line in self._advice.splitlines())
         raise AssertionError(f"{self.component.name}: {found}\n{advice}") from cause
+
+
+class ComponentTests(Suite):
+    """The checks of every kind of component. Set ``component`` in a subclass."""
 
     def test_importing_is_light(self) -> None:
         """Finding the plugin imports no heavy package, such as torch.
@@ -192,20 +213,3 @@ def rebuilt(component: Component) -> Component:
 
 def _fields(component: Component) -> dict[str, Any]:
     return {name: getattr(component, name) for name in type(component).model_fields}
-
-
-def _replaced(suite: type) -> Iterator[str]:
-    """Yield the checks of mercore.testing that the suite does not take from there."""
-    for name in dir(suite):
-        owners = [base for base in suite.__mro__ if name in vars(base)]
-        if name.startswith("test_") and _ours(owners[-1]) and not _ours(owners[0]):
-            yield name
-
-
-def _ours(suite: type) -> bool:
-    return suite.__module__.startswith("mercore.testing.")
-
-
-def _excused(check: object) -> bool:
-    marks = getattr(check, "pytestmark", [])
-    return any(mark.name == "xfail" and mark.kwargs.get("reason") for mark in marks)

@@ -23,7 +23,8 @@ from mercore.tuning._data import Examples, Source, balance, failed
 from mercore.tuning._folder import TuningFolder
 from mercore.tuning._options import Classifying, Tuning
 from mercore.tuning._trainee import Trainee
-from mercore.tuning._trainer import Loop, arguments_of, early_stop, last_checkpoint, world
+from mercore.tuning._trainer import Loop, arguments_of, early_stop, last_checkpoint
+from mercore.tuning._world import world
 from mercore.watch import Silent, Watch
 
 

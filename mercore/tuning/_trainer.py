@@ -6,7 +6,6 @@ The Trainer brings devices (DDP, FSDP), precision, accumulation, checkpoints and
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from mercore.metrics import waf
 from mercore.tuning._data import UNKNOWN, Collate, Examples, Order
 from mercore.tuning._options import Classifying, Tuning
 from mercore.tuning._trainee import Trainee
+from mercore.tuning._world import world
 
 if TYPE_CHECKING:
     from mercore.media import FloatArray
@@ -194,11 +194,6 @@ def arguments_of(
 def accumulated(tuning: Tuning, at_once: int) -> int:
     """Return how many batches of so many samples a step accumulates."""
     return tuning.batch // (at_once * world())
-
-
-def world() -> int:
-    """Return how many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _precision(tuning: Tuning, device: str) -> str:

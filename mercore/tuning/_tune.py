@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,13 @@ from pydantic import JsonValue, ValidationError
 from mercore.branches import assign_folds
 from mercore.components import Encoder, IntArray
 from mercore.errors import PluginError, RegistryError, RunError, did_you_mean, few, listed
-from mercore.extract import extract
 from mercore.fingerprints import describe, fingerprint
 from mercore.packages import installed, needed, versions
 from mercore.pipeline import Node
 from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
 from mercore.tuning._options import Classifying, Tuning, described
+from mercore.tuning._world import world
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -204,19 +205,25 @@ def _reader(project: Project, node: Node) -> tuple[Reader, list[Upstream]]:
     """Return what reads the inputs of the feature, once the streams they come from are there."""
     streams = node.upstream(project.pipeline.streams)
     if streams:
-        extract(
-            project.pipeline,
-            project.manifest,
-            project.store,
-            project.machine,
-            names=streams,
-            watch=project.watch,
-        )
+        with _one_first():
+            project.extract(streams)
     upstream = {
         name: Upstream.of(project.pipeline.streams[name], project.store) for name in streams
     }
     reader = Reader(node, upstream, Sources(), project.machine.limits)
     return reader, list(upstream.values())
+
+
+@contextmanager
+def _one_first() -> Iterator[None]:
+    """Let one of several processes that train together do it, and then the others."""
+    if world() == 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():
+        yield
 
 
 def _targets(project: Project, tuning: Classifying) -> IntArray:

@@ -54,7 +54,7 @@ class LearnerTrainee(Trainee):
     def __init__(self, encoder: Learner, tuning: Learning, classes: int, *, weights: bool) -> None:
         layer = Layer()
         if weights:
-            layer.load_state_dict(load_file(encoder.checkpoint), strict=False)
+            layer.load_state_dict(load_file(file_of(encoder.checkpoint)))
         layer.requires_grad_(tuning.train == "all")
         self.module = Classifier(layer, classes, tuning.memory)
 
@@ -71,6 +71,12 @@ class LearnerTrainee(Trainee):
         save_file({"layer.weight": tensors["body.layer.weight"]}, folder / "model.safetensors")
 
 
+def file_of(checkpoint: str) -> Path:
+    """Return the file of weights: the checkpoint itself, or what is in its folder."""
+    path = Path(checkpoint)
+    return path / "model.safetensors" if path.is_dir() else path
+
+
 def counted(text: str) -> np.ndarray:
     """Return ``(26,)`` float32: how often each letter occurs."""
     return np.array([text.count(chr(ord("a") + n)) for n in range(LETTERS)], np.float32)
@@ -78,9 +84,8 @@ def counted(text: str) -> np.ndarray:
 
 def encode(checkpoint: str, texts: Sequence[str]) -> list[np.ndarray]:
     """Return one row for each text."""
-    file = Path(checkpoint)
     layer = Layer()
-    layer.load_state_dict(load_file(file / "model.safetensors" if file.is_dir() else file))
+    layer.load_state_dict(load_file(file_of(checkpoint)))
     with torch.inference_mode():
         counts = torch.from_numpy(np.stack([counted(text) for text in texts]))
         return [row.numpy()[np.newaxis] for row in layer(counts)]

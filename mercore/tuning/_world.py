@@ -1,0 +1,15 @@
+"""The processes that train together, as PyTorch's launcher tells each of them."""
+
+from __future__ import annotations
+
+import os
+
+
+def world() -> int:
+    """Return how many there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Return which of them this one is, from 0."""
+    return int(os.environ.get("RANK", "0"))

@@ -19,6 +19,7 @@ from sentencepiece import SentencePieceProcessor
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError, RunError
 from mercore.media import FloatArray, Text
+from mercore.testing import TuningTests
 from mercore.tuning import Trainee, Tuning
 from mercore.tuning._folder import TuningFolder
 from mercore.tuning._job import Job, Part
@@ -84,6 +85,17 @@ def features(checkpoint: Path, dtype: str = "float32", **options: Any) -> FloatA
     encoder = Baichuan(checkpoint=str(checkpoint), **options).load("cpu", dtype)
     found = [each.value if isinstance(each, Noted) else each for each in encoder(inputs(*TEXTS))]
     return np.stack([matrix.mean(axis=0) for matrix in found])
+
+
+class TestBaichuanTuning(TuningTests):
+    component = Baichuan(checkpoint=str(tiny()), pool="mean", layers=(-3, -1))
+    tuning = BaichuanTuning()
+
+
+class TestBaichuanPretraining(TuningTests):
+    component = Baichuan(checkpoint=str(tiny("7b", 2)))
+    tuning = pretraining(train="all", norm_head=True)
+    classes = 0
 
 
 @pytest.mark.parametrize("version", [1, 2])

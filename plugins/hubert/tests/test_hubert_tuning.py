@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 import mercore
 from mercore.errors import CheckpointError, RunError
+from mercore.testing import TuningTests
 from mercore.tuning import Trainee
 from mercore.tuning._plan import plan
 from mercore.tuning._tune import job_of, tuning_of
@@ -69,6 +70,11 @@ def trained(trainee: Trainee, steps: int = 4) -> list[float]:
     return losses
 
 
+class TestHubertTuning(TuningTests):
+    component = Hubert(checkpoint=str(folder("large")))
+    tuning = HubertTuning(mask=0.2, seconds=0.3, train="last-1")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_head_reads_what_the_clips_give_alone_in_another_implementation(
     kind: tiny.Kind,
@@ -85,10 +91,8 @@ def test_the_head_reads_what_the_clips_give_alone_in_another_implementation(
     [
         ("large", {"train": "all", "mask": 0.3}),
         ("base", {"train": "all", "convolutions": True, "recompute": True}),
-        ("large", {"train": "last-2"}),
-        ("base", {"train": "0-1"}),
+        ("base", {"train": "last-2"}),
         ("large", {"train": "lora", "lora_layers": "all"}),
-        ("base", {"train": "head"}),
     ],
 )
 def test_steps_lower_the_loss_and_the_saved_checkpoint_gives_what_was_trained(
@@ -101,7 +105,7 @@ def test_steps_lower_the_loss_and_the_saved_checkpoint_gives_what_was_trained(
     assert losses[-1] < losses[0]
     moved = {name for name, t in module.state_dict().items() if not torch.equal(t, before[name])}
     assert moved <= {name for name, p in module.named_parameters() if p.requires_grad}
-    assert any("layers" in name for name in moved) == (options["train"] != "head")
+    assert any("layers" in name for name in moved)
     trainee.save(tmp_path, module.state_dict())
     features = np.stack([encode(tmp_path, clip).mean(axis=0) for clip in CLIPS])
     with torch.no_grad():

@@ -39,8 +39,8 @@ class Policy(BaseModel):
     """The learning rate of weights that were trained before, in terms of `lr`: that is the rate of
     what is new, the head and what LoRA adds."""
     lora_rank: int = Field(default=8, ge=1)
-    """The rank of what LoRA adds (Hu et al. 2021, arXiv:2106.09685; the default and that of
-    `lora_alpha` are theirs for RoBERTa large, table 9)."""
+    """The rank of what LoRA adds (Hu et al. 2021, arXiv:2106.09685; this default and that of
+    `lora_alpha` are those of their scripts for RoBERTa large)."""
     lora_alpha: float = Field(default=16, gt=0)
     """What LoRA adds counts `lora_alpha` / `lora_rank` times."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)

@@ -71,7 +71,7 @@ def _said(kind: type[Tuning], error: ValidationError) -> str:
             lines.append(f"no option {name!r}{did_you_mean(name, kind.model_fields)}")
         else:
             found = f", found {mistake['input']!r}" if mistake["loc"] else ""
-            lines.append(f"{name}: {mistake['msg']}{found}")
+            lines.append(f"{name}: {mistake['msg'].removeprefix('Value error, ')}{found}")
     return lines[0] if len(lines) == 1 else f"wrong options:{listed(lines)}"
 
 

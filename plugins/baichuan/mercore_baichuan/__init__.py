@@ -43,7 +43,7 @@ class BaichuanTuning(_Recipe, Classifying):
     A row is what the encoder's own `layers`, `reduce`, `pool`, `prompt` and `chat` make it, so that
     the head learns on the feature that `mer extract` then gives. The defaults are those of
     Baichuan2's own fine-tuning, with LoRA: 2e-4 for the head and what LoRA adds (Hu et al. 2021,
-    table 12, for GPT-3), a tenth of it, Baichuan2's 2e-5, for other weights.
+    for GPT-3), a tenth of it, Baichuan2's 2e-5, for other weights.
 
     What is trained is float32; what is not is kept in the type it is multiplied in, so that LoRA
     takes 26 GB for the weights of 13B and ``all`` 52 GB, to which come gradients and the

@@ -56,7 +56,8 @@ def decoder(
     if weights:
         model = found.network(blocks, norm=norm, dtype=dtype, device="cpu", float32=exact)
     else:
-        model = found.empty(blocks, norm=norm).to(dtype)
+        model = found.empty(blocks, norm=norm)
+        model.to(dtype)  # type: ignore[arg-type]
         for number in trained:
             model.layers[number].float()
     if tuning.recompute:

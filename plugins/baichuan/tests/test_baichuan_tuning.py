@@ -19,6 +19,7 @@ from sentencepiece import SentencePieceProcessor
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError, RunError
 from mercore.media import FloatArray, Text
+from mercore.testing import TuningTests
 from mercore.tuning import Trainee, Tuning
 from mercore.tuning._folder import TuningFolder
 from mercore.tuning._job import Job, Part
@@ -44,7 +45,7 @@ def pretraining(**options: Any) -> BaichuanPretraining:
     return BaichuanPretraining(**{"tokens": 64, **options})
 
 
-def trainee_of(tuning: Tuning, encoder: Baichuan) -> Trainee:
+def trainee_of(tuning: Tuning, encoder: Baichuan) -> Any:
     torch.manual_seed(0)
     return tuning.prepare(encoder, 3)
 
@@ -72,7 +73,7 @@ def train(trainee: Trainee, steps: int = 4) -> list[float]:
     for _ in range(steps):
         loss = loss_of(trainee, *TEXTS)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.item())
     trainee.module.eval()
@@ -84,6 +85,17 @@ def features(checkpoint: Path, dtype: str = "float32", **options: Any) -> FloatA
     encoder = Baichuan(checkpoint=str(checkpoint), **options).load("cpu", dtype)
     found = [each.value if isinstance(each, Noted) else each for each in encoder(inputs(*TEXTS))]
     return np.stack([matrix.mean(axis=0) for matrix in found])
+
+
+class TestBaichuanTuning(TuningTests):
+    component = Baichuan(checkpoint=str(tiny()), pool="mean", layers=(-3, -1))
+    tuning = BaichuanTuning()
+
+
+class TestBaichuanPretraining(TuningTests):
+    component = Baichuan(checkpoint=str(tiny("7b", 2)))
+    tuning = pretraining(train="all", norm_head=True)
+    classes = 0
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -136,7 +148,7 @@ def test_steps_lower_the_loss_and_the_saved_checkpoint_gives_what_was_trained(
 ) -> None:
     encoder = Baichuan(checkpoint=str(tiny(size)), layers=tuple(layers))
     trainee = trainee_of(tuning, encoder)
-    module: Any = trainee.module
+    module = trainee.module
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     losses = train(trainee)
     assert losses[-1] < losses[0]

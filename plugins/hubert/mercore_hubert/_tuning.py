@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class HubertTrainee(Trainee):
         self._convolutions = Convolutions(found.config.conv_kernel, found.config.conv_stride)
         network = _network(found, encoder, tuning, weights)
         mask = _mask(found) if tuning.mask else None
-        self.module = Classifier(network, self._convolutions, classes, mask)
+        self.module = Classifier(network, classes, mask)
 
     def example(self, inputs: Inputs, random: np.random.Generator, *, training: bool) -> Example:
         """Return audio ``(samples,)``, in training a part of it; and which frames are masked."""
@@ -60,13 +60,14 @@ class HubertTrainee(Trainee):
         return {"audio": audio, "masked": spans(frames, self._tuning.mask, random)}
 
     def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Return audio padded with zeros, ``(batch, samples)``, and how long each was."""
-        lengths = torch.tensor([len(example["audio"]) for example in examples])
+        """Return audio padded with zeros, ``(batch, samples)``, and how long each clip is."""
+        lengths = [len(example["audio"]) for example in examples]
+        frames = [self._convolutions.frames(length) for length in lengths]
         padded = {
             name: pad_sequence([torch.from_numpy(e[name]) for e in examples], batch_first=True)
             for name in examples[0]
         }
-        return {"lengths": lengths, **padded}
+        return {"lengths": torch.tensor(lengths), "frames": torch.tensor(frames), **padded}
 
     def groups(self) -> list[Group]:
         """Return the head's parameters and what LoRA adds at the whole rate, the others at less."""
@@ -92,40 +93,35 @@ class HubertTrainee(Trainee):
 class Classifier(nn.Module):
     """From audio ``(batch, samples)`` to ``{"logits": (batch, classes)}``."""
 
-    def __init__(
-        self, network: Network, convolutions: Convolutions, classes: int, mask: Tensor | None
-    ) -> None:
+    def __init__(self, network: Network, classes: int, mask: Tensor | None) -> None:
         super().__init__()
         self.network = network
         self.mask = None if mask is None else nn.Parameter(mask)
         self.head = nn.Linear(network.model.config.hidden_size, classes)
-        self._convolutions = convolutions
 
     def forward(
-        self, audio: Tensor, lengths: Tensor, masked: Tensor | None = None
+        self, audio: Tensor, lengths: Tensor, frames: Tensor, masked: Tensor | None = None
     ) -> dict[str, Tensor]:
         model = self.network.model
         hidden = model.feature_projection(self._features(audio, lengths))  # (batch, frames, dim)
         if masked is not None and self.mask is not None:
             hidden = torch.where(masked[..., None], self.mask.to(hidden.dtype), hidden)
-        counts = self._convolutions.frames(lengths)[:, None]  # (batch, 1)
-        there = torch.arange(hidden.shape[1], device=hidden.device) < counts
+        there = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]
         model.encoder(hidden, attention_mask=there)
         states = self.network.hidden.take() * there[..., None]
-        return {"logits": self.head(states.sum(1) / counts)}
+        return {"logits": self.head(states.sum(1) / frames[:, None])}
 
     def _features(self, audio: Tensor, lengths: Tensor) -> Tensor:
         """Return ``(batch, frames, channels)``; what is no padding is as if it were alone."""
-        model = self.network.model
-        if model.config.feat_extract_norm == "layer":
-            features = model.feature_extractor(audio)
+        config, extractor = self.network.model.config, self.network.model.feature_extractor
+        if config.feat_extract_norm == "layer":
+            features = extractor(audio)
         else:
-            first, *others = model.feature_extractor.conv_layers
-            counts = (lengths - model.config.conv_kernel[0]) // model.config.conv_stride[0] + 1
-            features = first.activation(
-                _normed(first.conv(audio[:, None]), first.layer_norm, counts)
-            )
-            for layer in others:
+            layers: Any = extractor.conv_layers
+            counts = (lengths - config.conv_kernel[0]) // config.conv_stride[0] + 1
+            features = layers[0].conv(audio[:, None])
+            features = layers[0].activation(_normed(features, layers[0].layer_norm, counts))
+            for layer in layers[1:]:
                 features = layer(features)
         turned: Tensor = features.transpose(1, 2)
         return turned
@@ -160,7 +156,7 @@ def _network(found: Published, encoder: Hubert, tuning: HubertTuning, weights: b
     if final is not None and depth not in layers:
         final.requires_grad_(False)  # nothing reads it
     if not tuning.convolutions:
-        model.feature_extractor._freeze_parameters()
+        model.feature_extractor._freeze_parameters()  # type: ignore[no-untyped-call]
     return Network(model, layers, encoder.reduce, depth)
 
 

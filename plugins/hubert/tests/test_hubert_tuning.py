@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 import mercore
 from mercore.errors import CheckpointError, RunError
+from mercore.testing import TuningTests
 from mercore.tuning import Trainee
 from mercore.tuning._plan import plan
 from mercore.tuning._tune import job_of, tuning_of
@@ -33,7 +34,7 @@ def folder(kind: tiny.Kind) -> Path:
     return tiny.write(Path(tempfile.mkdtemp()), kind)
 
 
-def trainee_of(checkpoint: Path, encoder: Hubert | None = None, **options: Any) -> Trainee:
+def trainee_of(checkpoint: Path, encoder: Hubert | None = None, **options: Any) -> Any:
     torch.manual_seed(0)
     tuning = HubertTuning(**{"dropout": 0.0, **options})
     return tuning.prepare(encoder or Hubert(checkpoint=str(checkpoint)), 3)
@@ -63,10 +64,15 @@ def trained(trainee: Trainee, steps: int = 4) -> list[float]:
     for _ in range(steps):
         loss = cross_entropy(trainee.module(**batch)["logits"], labels)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.item())
     return losses
+
+
+class TestHubertTuning(TuningTests):
+    component = Hubert(checkpoint=str(folder("large")))
+    tuning = HubertTuning(mask=0.2, seconds=0.3, train="last-1")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,10 +91,8 @@ def test_the_head_reads_what_the_clips_give_alone_in_another_implementation(
     [
         ("large", {"train": "all", "mask": 0.3}),
         ("base", {"train": "all", "convolutions": True, "recompute": True}),
-        ("large", {"train": "last-2"}),
-        ("base", {"train": "0-1"}),
+        ("base", {"train": "last-2"}),
         ("large", {"train": "lora", "lora_layers": "all"}),
-        ("base", {"train": "head"}),
     ],
 )
 def test_steps_lower_the_loss_and_the_saved_checkpoint_gives_what_was_trained(
@@ -101,7 +105,7 @@ def test_steps_lower_the_loss_and_the_saved_checkpoint_gives_what_was_trained(
     assert losses[-1] < losses[0]
     moved = {name for name, t in module.state_dict().items() if not torch.equal(t, before[name])}
     assert moved <= {name for name, p in module.named_parameters() if p.requires_grad}
-    assert any("layers" in name for name in moved) == (options["train"] != "head")
+    assert any("layers" in name for name in moved)
     trainee.save(tmp_path, module.state_dict())
     features = np.stack([encode(tmp_path, clip).mean(axis=0) for clip in CLIPS])
     with torch.no_grad():
@@ -132,7 +136,7 @@ def test_training_hears_a_part_of_a_long_clip_and_an_evaluation_all_of_it() -> N
     (long,) = inputs(CLIPS[1])
     parts = [trainee.example(long, random, training=True)["audio"] for _ in range(2)]
     assert [len(part) for part in parts] == [1_600, 1_600]
-    assert not np.array_equal(*parts)
+    assert not np.array_equal(parts[0], parts[1])
     assert len(trainee.example(long, random, training=False)["audio"]) == 4_000
 
 
@@ -170,7 +174,9 @@ def test_tuning_in_a_project_lowers_the_loss_and_its_checkpoint_is_extracted(
     scores = job.run()
     assert scores["waf"] == 1.0
     encoder = job.tuning.trained(job.encoder, job.folder.checkpoint)
-    assert encoder.load("cpu", "float32")(inputs(CLIPS[0]))[0].shape == (4, tiny.WIDTH)
+    (frames,) = encoder.load("cpu", "float32")(inputs(CLIPS[0]))
+    assert isinstance(frames, np.ndarray)
+    assert frames.shape == (4, tiny.WIDTH)
 
 
 def test_options_that_do_not_go_together_are_refused(

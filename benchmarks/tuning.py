@@ -128,7 +128,7 @@ def operations(trainee: Trainee, data: Examples) -> int:
     del batch["labels"]
     with FlopCounterMode(display=False) as counter:
         trainee.module.cpu()(**batch)["loss"].backward()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def main() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from mercore.components import Inputs
@@ -44,10 +46,11 @@ def png(image: Image.Image = NOISE) -> bytes:
     return content.getvalue()
 
 
-def pixels(inputs: Inputs) -> np.ndarray:
+def pixels(inputs: Inputs) -> NDArray[np.uint8]:
     media = inputs["frames"]
     assert isinstance(media, Frames)
-    return media.pixels[0]
+    (picture,) = media.pixels
+    return np.asarray(picture)
 
 
 def test_folders_give_their_pictures_in_order_of_paths(tmp_path: Path) -> None:
@@ -126,7 +129,30 @@ def test_blurred_small_and_long_pictures_are_left_out_and_counted(tmp_path: Path
     tuning = Demands(sharpness=100, smallest=30, longest=2.5)
     rows, counts = sieve.kept(tuning)
     assert rows.tolist() == [0]
-    assert counts == {"unreadable": 1, "too small": 1, "too long": 1, "blurred": 1}
+    assert counts == {
+        "unreadable": 1, "too small": 1, "too long": 1, "blurred": 1,
+        "without a face": 0, "turned": 0, "incomplete": 0,
+    }  # fmt: skip
+
+
+def test_pictures_without_a_whole_face_from_the_front_are_left_out(tmp_path: Path) -> None:
+    records = {0: {}, 1: {"turn": 0.1, "outside": 0}, 2: {"turn": 0.6, "outside": 0.9},
+               3: {"turn": 0, "outside": 0.3}}  # fmt: skip
+    for number in range(5):
+        save(tmp_path / f"{number}.png", Image.new("L", (8, 8), number))
+
+    def detector(frames: Frames) -> dict[str, float]:
+        found = records.get(int(frames.pixels[0, 0, 0, 0]))
+        if found is None:
+            raise InputError("no face")
+        return found
+
+    sieve = replace(sieve_of(tmp_path), detector=detector)
+    rows, counts = sieve.kept(Demands(detector="some", turned=0.4, outside=0.2))
+    assert rows.tolist() == [0, 1]
+    assert (counts["without a face"], counts["turned"], counts["incomplete"]) == (1, 1, 1)
+    with pytest.raises(ValueError, match="turned and outside need a detector"):
+        Demands(turned=0.4)
 
 
 def test_pictures_are_measured_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def pretrain(
         if plan:
             about = pretraining.planned(options, memory)
         elif measure:
-            about = pretraining.measured(Path(out))
+            about = pretraining.measured(options, Path(out))
         else:
             about = pretrain_encoder(pretraining, options, out, seed=seed)
     if as_json:
@@ -89,6 +90,10 @@ def _pretraining(name: str, given: dict[str, Any], watch: Watch) -> Pretraining:
 
     images, shards, splits = (given.pop(key) for key in ("images", "shards", "splits"))
     if not images and not shards:
+        if not os.path.exists(given["registry"]):
+            raise click.UsageError(
+                "give pictures by --images or --shards, or the registry of clips by --registry"
+            )
         project = open_project(given, watch, create=True)
         return Pretraining.of_project(project, name, splits)
     if splits or (images and shards):

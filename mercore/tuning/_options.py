@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from mercore.errors import RunError, did_you_mean
 
@@ -105,11 +105,24 @@ class PicturePretraining(Tuning):
     """Leave out pictures whose shorter side has fewer pixels."""
     longest: float | None = Field(default=None, ge=1)
     """Leave out pictures whose longer side is more than so many times the shorter one."""
+    detector: str | None = None
+    """A preprocessor that finds faces, such as ``mtcnn``: leave out pictures without one."""
+    turned: float | None = Field(default=None, gt=0)
+    """Leave out profiles: by the ``turn`` of the detector, of mtcnn 0 from the front."""
+    outside: float | None = Field(default=None, ge=0, lt=1)
+    """Leave out incomplete faces, of which more than this share lies outside of the picture."""
+
+    @model_validator(mode="after")
+    def _faces_are_found(self) -> PicturePretraining:
+        if self.detector is None and (self.turned is not None or self.outside is not None):
+            raise ValueError("turned and outside need a detector, such as detector: mtcnn")
+        return self
 
     @property
     def demands(self) -> bool:
         """Whether some pictures may be left out."""
-        return any(limit is not None for limit in (self.sharpness, self.smallest, self.longest))
+        limits = (self.sharpness, self.smallest, self.longest, self.detector)
+        return any(limit is not None for limit in limits)
 
 
 def described(tuning: Tuning) -> dict[str, JsonValue]:

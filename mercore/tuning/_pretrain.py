@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import JsonValue
 
-from mercore.components import Encoder
+from mercore.components import Encoder, Noted, Preprocessor
 from mercore.errors import PluginError, RunError
 from mercore.machine import Machine
-from mercore.media import Video
+from mercore.media import Frames, Video
 from mercore.packages import versions
 from mercore.plugins import Plugins
 from mercore.tuning._options import PicturePretraining, described
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mercore.project import Project
     from mercore.tuning._data import Source
     from mercore.tuning._job import Job, Part
-    from mercore.tuning._sift import Sieve
+    from mercore.tuning._sift import Detector, Sieve
 
 
 PERCENTILES = (1, 5, 25, 50, 75)
@@ -155,11 +155,11 @@ class Pretraining:
             raise PluginError(f"encoder {self.encoder.name!r}: its 'pretrain' is on no pictures")
         return tuning
 
-    def measured(self, out: Path) -> dict[str, JsonValue]:
+    def measured(self, options: Mapping[str, Any], out: Path) -> dict[str, JsonValue]:
         """Return what is usual among the pictures: a few percentiles of what `job` goes by."""
         from mercore.tuning._sift import COLUMNS
 
-        table = self.sieve(out).measured()
+        table = self._sieve(out, self._tuning(options).detector).measured()
         readable = table[~np.isnan(table).any(axis=1)]
         if not len(readable):
             raise RunError(f"none of the {len(table)} pictures can be read")
@@ -170,13 +170,30 @@ class Pretraining:
         }
         return {"pictures": len(table), "unreadable": len(table) - len(readable), **usual}
 
-    def sieve(self, out: Path) -> Sieve:
+    def _sieve(self, out: Path, detector: str | None) -> Sieve:
         """Return what measures the pictures, into a file of the folder `out`."""
         from mercore.tuning._sift import Sieve
 
-        file = out / f"pictures-{self._fingerprint()[:12]}.npy"
-        medium = _medium(self.encoder)
-        return Sieve(self.source, medium, file, self.machine.threads, self.watch)
+        name = "-".join(filter(None, ("pictures", detector, self._fingerprint()[:12])))
+        return Sieve(
+            self.source,
+            _medium(self.encoder),
+            out / f"{name}.npy",
+            self.machine.threads,
+            self.watch,
+            self._detector(detector) if detector else None,
+        )
+
+    def _detector(self, name: str) -> Detector:
+        component = Plugins().build(Preprocessor, name, {})
+        medium = _medium(component)
+        find = component.load(self.machine.chosen_device(), "float32")
+
+        def detector(frames: Frames) -> Mapping[str, Any]:
+            (found,) = find([{medium: frames}])
+            return found.record if isinstance(found, Noted) else {}
+
+        return detector
 
     def _parts(
         self, tuning: PicturePretraining, out: Path, seed: int
@@ -186,7 +203,7 @@ class Pretraining:
 
         rows, counts = np.arange(len(self.source)), dict[str, int]()
         if tuning.demands:
-            rows, counts = self.sieve(out).kept(tuning)
+            rows, counts = self._sieve(out, tuning.detector).kept(tuning)
         if len(rows) < 2:
             why = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise RunError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -14,14 +16,16 @@ from PIL import Image
 from mercore.components import IntArray
 from mercore.errors import InputError, RunError
 from mercore.inputs import frames_of
-from mercore.media import FloatArray
+from mercore.media import FloatArray, Frames
 from mercore.nn import resized
 from mercore.tuning._data import Source
 from mercore.tuning._options import PicturePretraining
-from mercore.tuning._trainer import world
+from mercore.tuning._world import world
 from mercore.watch import Watch
 
-COLUMNS = ("width", "height", "sharpness")
+COLUMNS = ("width", "height", "sharpness", "turn", "outside")
+Detector = Callable[[Frames], Mapping[str, Any]]
+
 _SIDE = 224  # what sharpness is measured at: it depends on it
 _AT_ONCE = 256  # pictures between two reports
 
@@ -33,23 +37,28 @@ class Sieve:
     source: Source
     medium: str
     file: Path
-    """``(pictures, 3)`` float32 of numpy, see COLUMNS; NaN where a picture cannot be read, and a
-    width of 0 where none was looked at yet."""
+    """``(pictures, 5)`` float32 of numpy, see COLUMNS; NaN where a picture cannot be read, and from
+    ``turn`` on where it shows no face; a width of 0 where none was looked at yet."""
     threads: int
     watch: Watch
+    detector: Detector | None = None
+    """What a record says of the face in pictures; raises InputError where there is none."""
 
     def kept(self, tuning: PicturePretraining) -> tuple[IntArray, dict[str, int]]:
         """Return the rows of the pictures that pass, and how many each demand leaves out.
 
         A picture that fails several is counted for the first of them.
         """
-        width, height, sharpness = self.measured().T
+        width, height, sharpness, turn, outside = self.measured().T
         shorter, longer = np.minimum(width, height), np.maximum(width, height)
         demands = {
             "unreadable": np.isnan(width),
             "too small": shorter < (tuning.smallest or 0),
             "too long": longer > (tuning.longest or np.inf) * shorter,
             "blurred": sharpness < (tuning.sharpness or 0),
+            "without a face": np.isnan(turn),
+            "turned": turn > (tuning.turned or np.inf),
+            "incomplete": outside > (1 if tuning.outside is None else tuning.outside),
         }
         left, counts = np.ones(len(width), bool), {}
         for name, fails in demands.items():
@@ -92,7 +101,18 @@ class Sieve:
         except InputError:
             return (np.nan,) * len(COLUMNS)
         height, width = pixels.shape[1:3]
-        return width, height, sharpness(resized(pixels[len(pixels) // 2][None], _SIDE)[0])
+        shown = pixels[len(pixels) // 2][None]
+        return width, height, sharpness(resized(shown, _SIDE)[0]), *self._face(shown)
+
+    def _face(self, shown: NDArray[np.uint8]) -> tuple[float, float]:
+        """Return ``turn`` and ``outside`` of the face; 0 without a detector, NaN without a face."""
+        if self.detector is None:
+            return 0.0, 0.0
+        try:
+            record = self.detector(Frames(shown, np.zeros(1)))
+        except InputError:
+            return np.nan, np.nan
+        return float(record.get("turn", 0)), float(record.get("outside", 0))
 
 
 def sharpness(pixels: NDArray[np.uint8]) -> float:

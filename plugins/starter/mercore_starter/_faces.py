@@ -51,6 +51,21 @@ class Face:
         """The area of the box, in square pixels."""
         return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
 
+    @property
+    def turn(self) -> float:
+        """How far the nose is from the middle between the eyes, along their line.
+
+        In distances of the eyes: about 0 from the front, 0.5 where the nose is below one of them.
+        """
+        left, right, nose = self.points[:3]
+        line = right - left
+        return float(abs(((nose - (left + right) / 2) * line.conjugate()).real) / abs(line) ** 2)
+
+    def outside(self, width: int, height: int) -> float:
+        """Return the share of the box that lies outside of the frame."""
+        left, top, right, bottom = np.clip(self.box, 0, (width, height, width, height))
+        return float(1 - (right - left) * (bottom - top) / self.area)
+
 
 class FaceCropper:
     """Crops the picked face of each frame; holds the networks."""
@@ -75,7 +90,14 @@ class FaceCropper:
             for index, face in zip(seen, faces, strict=True)
         ]
         score = round(float(np.mean([face.score for face in faces])), 4)
-        record = {"faces": len(seen), "frames": len(found), "score": score}
+        height, width = frames.pixels.shape[1:3]
+        record = {
+            "faces": len(seen),
+            "frames": len(found),
+            "score": score,
+            "turn": round(float(np.mean([face.turn for face in faces])), 3),
+            "outside": round(float(np.mean([face.outside(width, height) for face in faces])), 3),
+        }
         return Noted(Frames(np.stack(crops), frames.times[seen]), record)
 
     def _complaint(self, frames: Frames) -> str:

@@ -26,8 +26,10 @@ class MtcnnFaces(Preprocessor):
     Of several faces in a frame one is kept, by `pick`; nothing is tracked from frame to frame. Its
     eyes, nose and mouth corners are moved onto fixed places of the crop by rotation, scaling and
     translation; what lies outside the frame is black. The record of a sample is
-    ``{"faces": found, "frames": looked at, "score": mean score of the found}``. Raises
-    ``InputError`` when no frame shows a face. Always computes in float32: the half-precision
+    ``{"faces": found, "frames": looked at, "score": mean score of the found}``, with ``turn`` (how
+    far the nose is from the middle between the eyes, in distances of the eyes: 0 from the front)
+    and ``outside`` (the share of the face outside of the frame). Raises ``InputError`` when no
+    frame shows a face. Always computes in float32: the half-precision
     types cannot hold the pixel coordinates of a large frame.
 
     Source: Zhang et al. 2016, "Joint face detection and alignment using multitask cascaded

@@ -24,7 +24,7 @@ from skimage import data
 from mercore import CheckpointError, Frames, InputError, Inputs, Text, Video
 from mercore.testing import EncoderTests, PreprocessorTests
 from mercore_starter._expression import normalised, read_weights
-from mercore_starter._faces import FaceCropper, similarity, template
+from mercore_starter._faces import Face, FaceCropper, similarity, template
 from mercore_starter._mtcnn import Candidates, Mtcnn
 from mercore_starter.faces import (
     EXPRESSION_WEIGHTS,
@@ -122,9 +122,25 @@ def test_frames_without_a_face_are_left_out_and_counted(
     assert crops.times.tolist() == [0.25, 0.75]
     record = dict(result.record)
     score = record.pop("score")
-    assert record == {"faces": 2, "frames": 4}
+    assert record.keys() == {"faces", "frames", "turn", "outside"}
+    assert (record["faces"], record["frames"]) == (2, 4)
     assert isinstance(score, float)
     assert 0.9 < score <= 1
+
+
+def test_a_record_says_how_a_face_is_turned_and_cut(
+    cropper: FaceCropper, astronaut: Pixels
+) -> None:
+    whole, cut = (
+        dict(cropper([clip(picture)])[0].record) for picture in (astronaut, astronaut[:, 200:])
+    )
+    assert whole["outside"] == 0
+    assert cut["outside"] > 0.02
+    eyes = np.array([30 + 40j, 70 + 40j, 0, 0, 0])
+    for nose, turn in ((50 + 60j, 0), (70 + 60j, 0.5), (30 + 55j, 0.5)):
+        eyes[2] = nose
+        tilted = 2 * eyes * np.exp(0.3j)  # neither size nor tilt of the head count
+        assert Face(1.0, np.zeros(4), tilted).turn == pytest.approx(turn)
 
 
 def test_a_clip_without_a_face_is_an_input_error(cropper: FaceCropper) -> None:

@@ -13,6 +13,7 @@ import tiny_vit_mae as tiny
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import ViTMAEForPreTraining
 from vit_mae_cases import clip
@@ -85,9 +86,8 @@ def test_a_checkpoint_without_a_decoder_gets_a_new_one(tmp_path: Path) -> None:
     start = str(tiny.write(tmp_path, "timm", decoder=False))
     one, other = trainee(start=start, **DECODER), trainee(start=start, **DECODER)
     assert one.module.decoder.decoder_pred.weight.equal(other.module.decoder.decoder_pred.weight)
-    assert one.module.vit.blocks[0].attn.qkv.weight.equal(
-        tiny.encoder()["blocks.0.attn.qkv.weight"]
-    )
+    own, given = one.module.vit.state_dict(), tiny.encoder()
+    assert all(own[name].equal(given[name]) for name in given)
 
 
 def test_checkpoints_that_cannot_be_gone_on_with_are_refused(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_checkpoints_that_cannot_be_gone_on_with_are_refused(tmp_path: Path) -> 
         trainee(start=start, **{**DECODER, "decoder_dim": 32})
     tuned = tmp_path / "tuned"
     tiny.write(tuned, "timm", decoder=False)
-    tiny.save_file(tiny.finetuned(), tuned / "model.safetensors")
+    save_file(tiny.finetuned(), tuned / "model.safetensors")
     with pytest.raises(CheckpointError, match="was fine-tuned on the mean"):
         trainee(start=str(tuned), **DECODER)
 
@@ -125,10 +125,9 @@ def test_an_example_is_drawn_from_the_numbers_given() -> None:
         assert np.array_equal(first[name], again[name])
         assert not np.array_equal(first[name], other[name])
     # An evaluation draws the mask alone.
-    pictures = [
-        own.example(media, np.random.default_rng(s), training=False)["picture"] for s in (1, 2)
-    ]
-    assert np.array_equal(*pictures)
+    one, two = (own.example(media, np.random.default_rng(seed), training=False) for seed in (1, 2))
+    assert np.array_equal(one["picture"], two["picture"])
+    assert not np.array_equal(one["noise"], two["noise"])
     hidden = own.module(**batch(own))["hidden"]
     assert hidden.sum(1).tolist() == [12, 12, 12]  # of 16
 
@@ -150,12 +149,12 @@ def test_a_part_has_the_area_and_shape_that_were_asked_for() -> None:
 
 
 def test_recomputing_changes_no_gradient() -> None:
-    gradients = []
-    for recompute in (False, True):
+    def gradient(recompute: bool) -> Any:
         own = trainee(**SMALL, recompute=recompute)
         own.module(**batch(own))["loss"].backward()
-        gradients.append(own.module.vit.patch_embed.proj.weight.grad)
-    assert torch.allclose(*gradients, atol=1e-7)
+        return own.module.vit.patch_embed.proj.weight.grad
+
+    assert torch.allclose(gradient(True), gradient(False), atol=1e-7)
 
 
 def test_the_learning_rate_follows_the_batch() -> None:
@@ -198,7 +197,7 @@ def test_a_training_on_pictures_lowers_the_loss_and_its_checkpoint_is_read(tmp_p
     run = CliRunner().invoke(main, [*command, "--device", "cpu", "--json"])
     assert run.exit_code == 0, run.output
     about = json.loads(run.stdout)
-    assert about["left_out"] == {"unreadable": 1, "too small": 0, "too long": 0, "blurred": 0}
+    assert {why: count for why, count in about["left_out"].items() if count} == {"unreadable": 1}
     assert (about["trained_on"], about["held_out"]) == (16, 1)
     with (out / "log.csv").open() as file:
         losses = [float(row["eval_loss"]) for row in csv.DictReader(file) if row["eval_loss"]]

@@ -10,7 +10,7 @@ import pytest
 import tiny_vit_mae as tiny
 import torch
 from PIL import Image
-from timm.optim import param_groups_layer_decay
+from timm.optim._param_groups import param_groups_layer_decay
 from torch.nn.functional import cross_entropy
 from vit_mae_cases import clip
 

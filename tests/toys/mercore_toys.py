@@ -113,7 +113,7 @@ class Deadly(Letters):
                 if "die" in text and not (self.left and self.left.exists()):
                     if self.left:
                         self.left.touch()
-                    os.kill(os.getpid(), signal.SIGSEGV)
+                    signal.raise_signal(signal.SIGSEGV)  # to this very thread
                 if "break" in text:
                     raise RuntimeError("CUDA error: device-side assert triggered")
             return letters(batch)

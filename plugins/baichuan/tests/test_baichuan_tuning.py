@@ -90,12 +90,14 @@ def features(checkpoint: Path, dtype: str = "float32", **options: Any) -> FloatA
 class TestBaichuanTuning(TuningTests):
     component = Baichuan(checkpoint=str(tiny()), pool="mean", layers=(-3, -1))
     tuning = BaichuanTuning()
+    steps = 4
 
 
 class TestBaichuanPretraining(TuningTests):
     component = Baichuan(checkpoint=str(tiny("7b", 2)))
     tuning = pretraining(train="all", norm_head=True)
     classes = 0
+    steps = 4
 
 
 @pytest.mark.parametrize("version", [1, 2])

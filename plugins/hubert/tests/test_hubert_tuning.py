@@ -72,7 +72,8 @@ def trained(trainee: Trainee, steps: int = 4) -> list[float]:
 
 class TestHubertTuning(TuningTests):
     component = Hubert(checkpoint=str(folder("large")))
-    tuning = HubertTuning(mask=0.2, seconds=0.3, train="last-1")
+    tuning = HubertTuning(mask=0.2, seconds=0.2, train="last-1")
+    steps = 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

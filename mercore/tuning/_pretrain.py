@@ -238,10 +238,9 @@ def pretrain(
     return {"uses": job.encoder.name, "with": given, **scores}
 
 
-def _medium(encoder: Encoder) -> str:
-    """Return what the encoder calls its pictures."""
-    found = [name for name, spec in encoder.needs().items() if isinstance(spec, Video)]
+def _medium(component: MediaComponent) -> str:
+    """Return what the component calls its pictures."""
+    found = [name for name, spec in component.needs().items() if isinstance(spec, Video)]
     if len(found) != 1:
-        raise PluginError(f"encoder {encoder.name!r} reads no pictures; `mer pretrain` needs one "
-                          "that does")  # fmt: skip
+        raise PluginError(f"{component.name!r} reads no pictures; expected a component that does")
     return found[0]

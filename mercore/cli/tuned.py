@@ -46,11 +46,13 @@ def print_pretrained(about: Json) -> None:
 
 def print_measured(about: Json) -> None:
     """Print what is usual among pictures."""
-    names = [name for name in about if isinstance(about[name], dict)]
-    parts = list(about[names[0]])
-    rows = [(name, *(f"{about[name][part]:g}" for part in parts)) for name in names]
-    print_grid(Grid(("percentile", *parts), rows))
-    click.echo(f"{about['pictures']} pictures, {about['unreadable']} of them cannot be read")
+    usual = {name: found for name, found in about.items() if isinstance(found, dict)}
+    if usual:
+        parts = list(next(iter(usual.values())))
+        rows = [(name, *(f"{found[part]:g}" for part in parts)) for name, found in usual.items()]
+        print_grid(Grid(("percentile", *parts), rows))
+    unfit = f"{about['unreadable']} of them unreadable, {about['without_a_face']} without a face"
+    click.echo(f"{about['pictures']} pictures, {unfit}")
 
 
 def _print_failed(failed: Json) -> None:

@@ -42,7 +42,7 @@ def read_picture(file: str | BinaryIO, name: str, limits: Limits = DEFAULT) -> F
             limits.check_pixels(name, *image.size)
             upright = ImageOps.exif_transpose(image)
             full = upright.convert("RGBA") if upright.has_transparency_data else upright
-            pixels = np.asarray(full.convert("RGB"))
+            pixels = np.array(full.convert("RGB"))  # a copy: torch wants to be able to write
     except InputError:
         raise
     except UnidentifiedImageError as error:

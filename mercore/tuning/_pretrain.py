@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import JsonValue
 
-from mercore.components import Encoder, Noted, Preprocessor
+from mercore.components import Encoder, MediaComponent, Noted, Preprocessor
 from mercore.errors import PluginError, RunError
 from mercore.machine import Machine
 from mercore.media import Frames, Video
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mercore.tuning._sift import Detector, Sieve
 
 
-PERCENTILES = (1, 5, 25, 50, 75)
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 @dataclass(frozen=True)
@@ -160,15 +160,18 @@ class Pretraining:
         from mercore.tuning._sift import COLUMNS
 
         table = self._sieve(out, self._tuning(options).detector).measured()
-        readable = table[~np.isnan(table).any(axis=1)]
-        if not len(readable):
-            raise RunError(f"none of the {len(table)} pictures can be read")
-        found = np.percentile(readable, PERCENTILES, axis=0).T
-        usual: dict[str, JsonValue] = {
-            name: dict(zip(map(str, PERCENTILES), values.round(1).tolist(), strict=True))
-            for name, values in zip(COLUMNS, found, strict=True)
+        usual: dict[str, JsonValue] = {}
+        for name, column in zip(COLUMNS, table.T, strict=True):
+            if (known := column[~np.isnan(column)]).any():  # 0 where nothing is measured
+                found = np.percentile(known, PERCENTILES).round(2).tolist()
+                usual[name] = dict(zip(map(str, PERCENTILES), found, strict=True))
+        missing = np.isnan(table).sum(axis=0)
+        return {
+            "pictures": len(table),
+            "unreadable": int(missing[0]),
+            "without_a_face": int(missing[-1] - missing[0]),
+            **usual,
         }
-        return {"pictures": len(table), "unreadable": len(table) - len(readable), **usual}
 
     def _sieve(self, out: Path, detector: str | None) -> Sieve:
         """Return what measures the pictures, into a file of the folder `out`."""
@@ -238,10 +241,9 @@ def pretrain(
     return {"uses": job.encoder.name, "with": given, **scores}
 
 
-def _medium(encoder: Encoder) -> str:
-    """Return what the encoder calls its pictures."""
-    found = [name for name, spec in encoder.needs().items() if isinstance(spec, Video)]
+def _medium(component: MediaComponent) -> str:
+    """Return what the component calls its pictures."""
+    found = [name for name, spec in component.needs().items() if isinstance(spec, Video)]
     if len(found) != 1:
-        raise PluginError(f"encoder {encoder.name!r} reads no pictures; `mer pretrain` needs one "
-                          "that does")  # fmt: skip
+        raise PluginError(f"{component.name!r} reads no pictures; expected a component that does")
     return found[0]

@@ -1,4 +1,4 @@
-"""The command that pre-trains encoders on pictures without labels."""
+"""The command that pre-trains encoders without labels."""
 
 from __future__ import annotations
 
@@ -58,11 +58,12 @@ def pretrain(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Pre-train an encoder on pictures without labels.
+    """Pre-train an encoder without labels.
 
-    NAME is an encoder, with --images or --shards; else a feature of the registry, or the encoder
-    that one feature uses, which is trained on frames of the manifest's clips. The checkpoint is in
-    the layout of the encoder's published ones. An interrupted training goes on.
+    NAME is an encoder of pictures, with --images or --shards; else a feature of the registry, or
+    the encoder that one feature uses, which is trained on what the feature reads of the manifest's
+    samples: frames of clips, texts. The checkpoint is in the layout of the encoder's published
+    ones. An interrupted training goes on.
     """
     from mercore.cli import tuned
     from mercore.tuning._pretrain import pretrain as pretrain_encoder

@@ -34,7 +34,7 @@ def print_pretrained(about: Json) -> None:
     left_out = ", ".join(f"{why} {count}" for why, count in about["left_out"].items() if count)
     rows = [
         ("loss, held out", f"{about['loss']:.4f}"),
-        ("pictures", f"{about['trained_on']} trained on, {about['held_out']} held out"),
+        ("samples", f"{about['trained_on']} trained on, {about['held_out']} held out"),
         ("left out", left_out or "none"),
         ("trained parameters", f"{about['trained']:,} of {about['parameters']:,}"),
         ("best step", f"{about['best_step']} of {about['steps']}"),

@@ -7,7 +7,7 @@ Everything else is the core's: samples, folds, the optimiser, precision, several
 scores and the folder.
 """
 
-from mercore.tuning._options import Classifying, PicturePretraining, Tuning
+from mercore.tuning._options import Classifying, PicturePretraining, Tuning, Unlabelled
 from mercore.tuning._policies import Policy, Train, trained_blocks
 from mercore.tuning._trainee import Example, Group, Trainee
 
@@ -20,5 +20,6 @@ __all__ = [
     "Train",
     "Trainee",
     "Tuning",
+    "Unlabelled",
     "trained_blocks",
 ]

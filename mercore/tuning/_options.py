@@ -92,11 +92,16 @@ class Classifying(Tuning):
         return found
 
 
-class PicturePretraining(Tuning):
-    """A training on pictures without labels, by a loss of the network's own."""
+class Unlabelled(Tuning):
+    """A training without labels, by a loss of the network's own."""
 
     held_out: float = Field(default=0.01, gt=0, lt=1)
-    """The share of the pictures, of a manifest its clips, whose loss is watched and not trained."""
+    """The share of the samples, or pictures, whose loss is watched and which are not trained on."""
+
+
+class PicturePretraining(Unlabelled):
+    """A training on pictures without labels."""
+
     sharpness: float | None = Field(default=None, gt=0)
     """Leave out blurred pictures: those in which the Laplacian varies less. It is taken of the grey
     centre square at 224 pixels (Pech-Pacheco et al. 2000, ICPR, "Diatom autofocusing in brightfield

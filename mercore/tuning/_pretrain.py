@@ -1,4 +1,4 @@
-"""From pictures, or a project's face stream, to a training without labels."""
+"""From pictures, or the samples of a project, to a training without labels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pydantic import JsonValue
 
 from mercore.components import Encoder, MediaComponent, Noted, Preprocessor
 from mercore.errors import PluginError, RunError
+from mercore.fingerprints import describe
 from mercore.machine import Machine
 from mercore.media import Frames, Video
 from mercore.packages import versions
 from mercore.plugins import Plugins
-from mercore.tuning._options import PicturePretraining, described
+from mercore.tuning._options import PicturePretraining, Unlabelled, described
 from mercore.tuning._tune import (
     check_installed,
     feature_of,
@@ -40,14 +41,14 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 @dataclass(frozen=True)
 class Pretraining:
-    """An encoder, and the pictures that it is to be pre-trained on."""
+    """An encoder, and what it is to be pre-trained on: pictures, or samples of a manifest."""
 
     encoder: Encoder
     origin: str
     """The distribution that the encoder comes from, and its version."""
     source: Source
     given: Mapping[str, JsonValue]
-    """Where the pictures come from, as it was asked for."""
+    """Where it comes from, as it was asked for."""
     machine: Machine = field(default_factory=Machine)
     watch: Watch = field(default_factory=Silent)
 
@@ -116,10 +117,10 @@ class Pretraining:
         train, valid, counts = self._parts(tuning, Path(out), seed)
         about: dict[str, JsonValue] = {
             "aim": "pretrain",
-            "encoder": {"uses": self.encoder.name},
+            "encoder": self._encoder(),
             "options": described(tuning),
             "seed": seed,
-            "pictures": {**self.given, "found": len(self.source)},
+            "source": {**self.given, "found": len(self.source)},
             "data": self._fingerprint(),
             "versions": {**versions({self.origin}), **trainers()},
         }
@@ -136,7 +137,7 @@ class Pretraining:
             seed=seed,
             watch=self.watch,
             data={
-                "pictures": len(self.source), "left_out": {**counts},
+                "found": len(self.source), "left_out": {**counts},
                 "trained_on": len(train.labels), "held_out": len(valid.labels),
             },
         )  # fmt: skip
@@ -149,17 +150,28 @@ class Pretraining:
         found = plan(self._tuning(options), self.encoder, 0, memory or device_memory())
         return plan_as_json(found)
 
-    def _tuning(self, options: Mapping[str, Any]) -> PicturePretraining:
+    def _encoder(self) -> dict[str, JsonValue]:
+        """Return what decides the training of the encoder; of one on pictures its options do."""
+        pictures = "feature" not in self.given
+        return {"uses": self.encoder.name} if pictures else describe(self.encoder)
+
+    def _tuning(self, options: Mapping[str, Any]) -> Unlabelled:
         tuning = tuning_of(self.encoder, "pretrain", options)
+        if not isinstance(tuning, Unlabelled):
+            raise PluginError(f"encoder {self.encoder.name!r}: its 'pretrain' is no Unlabelled")
+        return tuning
+
+    def _on_pictures(self, options: Mapping[str, Any]) -> PicturePretraining:
+        tuning = self._tuning(options)
         if not isinstance(tuning, PicturePretraining):
-            raise PluginError(f"encoder {self.encoder.name!r}: its 'pretrain' is on no pictures")
+            raise PluginError(f"encoder {self.encoder.name!r} is pre-trained on no pictures")
         return tuning
 
     def measured(self, options: Mapping[str, Any], out: Path) -> dict[str, JsonValue]:
         """Return what is usual among the pictures: a few percentiles of what `job` goes by."""
         from mercore.tuning._sift import COLUMNS
 
-        table = self._sieve(out, self._tuning(options).detector).measured()
+        table = self._sieve(out, self._on_pictures(options).detector).measured()
         usual: dict[str, JsonValue] = {}
         for name, column in zip(COLUMNS, table.T, strict=True):
             if (known := column[~np.isnan(column)]).any():  # 0 where nothing is measured
@@ -198,19 +210,17 @@ class Pretraining:
 
         return detector
 
-    def _parts(
-        self, tuning: PicturePretraining, out: Path, seed: int
-    ) -> tuple[Part, Part, dict[str, int]]:
+    def _parts(self, tuning: Unlabelled, out: Path, seed: int) -> tuple[Part, Part, dict[str, int]]:
         from mercore.tuning._job import Part
         from mercore.tuning._pictures import Chosen, parted
 
         rows, counts = np.arange(len(self.source)), dict[str, int]()
-        if tuning.demands:
+        if isinstance(tuning, PicturePretraining) and tuning.demands:
             rows, counts = self._sieve(out, tuning.detector).kept(tuning)
         if len(rows) < 2:
             why = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise RunError(
-                f"{len(rows)} of {len(self.source)} pictures are left to train on; expected two or "
+                f"{len(rows)} of {len(self.source)} samples are left to train on; expected two or "
                 f"more{f' (left out: {why})' if why else ''}"
             )
         train, valid = (
@@ -220,7 +230,7 @@ class Pretraining:
         return train, valid, counts
 
     def _fingerprint(self) -> str:
-        """Return the SHA-256 of the names of all pictures."""
+        """Return the SHA-256 of the names of all samples."""
         digest = hashlib.sha256()
         for row in range(len(self.source)):
             digest.update(self.source.name(row).encode(errors="surrogateescape") + b"\0")

@@ -13,7 +13,7 @@ from mercore import checkpoints
 from mercore.components import Encode, Encoder
 from mercore.hookspecs import hookimpl
 from mercore.media import Words
-from mercore.tuning import Classifying, Policy, Train, Trainee, Tuning
+from mercore.tuning import Classifying, Policy, Train, Trainee, Tuning, Unlabelled
 
 # What decides the numbers beside the weights; in a folder it is part of its identity already.
 BESIDE: Final = ("config.json", "tokenizer.model", "generation_config.json")
@@ -59,7 +59,7 @@ class BaichuanTuning(_Recipe, Classifying):
         return ClassifyingTrainee(encoder, self, classes, weights=weights)
 
 
-class BaichuanPretraining(_Recipe, Tuning):
+class BaichuanPretraining(_Recipe, Unlabelled):
     """Going on with pre-training: the next token of the texts, without labels.
 
     Texts are read as they are, without `prompt` and `chat`, and end with the model's end token. The

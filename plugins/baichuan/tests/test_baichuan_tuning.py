@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +16,14 @@ import torch
 from plain_baichuan import hidden_states
 from sentencepiece import SentencePieceProcessor
 
+import mercore
 from mercore.components import Inputs, Noted
 from mercore.errors import InputError, RunError
 from mercore.media import FloatArray, Text
 from mercore.testing import TuningTests
 from mercore.tuning import Trainee, Tuning
-from mercore.tuning._folder import TuningFolder
-from mercore.tuning._job import Job, Part
 from mercore.tuning._plan import plan
+from mercore.tuning._pretrain import Pretraining, pretrain
 from mercore.tuning._tune import tuning_of
 from mercore_baichuan import Baichuan, BaichuanPretraining, BaichuanTuning
 from mercore_baichuan import _saving as saving
@@ -169,45 +169,26 @@ def test_steps_lower_the_loss_and_the_saved_checkpoint_gives_what_was_trained(
     assert not np.allclose(features(tmp_path), features(tiny(size)), atol=1e-3)
 
 
-@dataclass(frozen=True)
-class Texts:
-    """Texts by position, as a manifest's samples are."""
-
-    texts: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def __getitem__(self, row: int) -> Inputs:
-        return {"text": Text(self.texts[row])}
-
-    def name(self, row: int) -> str:
-        return f"s{row}"
-
-
-def test_pretraining_lowers_the_loss_and_its_checkpoint_is_read(tmp_path: Path) -> None:
-    texts = Texts([*tiny_baichuan.SENTENCES * 2, " "])
-    part = Part(texts, np.zeros(len(texts), np.int64))
-    job = Job(
-        name="pretrain text",
-        encoder=Baichuan(checkpoint=str(tiny("13b", 2))),
-        tuning=BaichuanPretraining(batch=4, at_once=2, epochs=3, lr=2e-2, tokens=16),
-        train=part,
-        valid=part,
-        classes=(),
-        folder=TuningFolder(tmp_path),
-        about={},
+def test_pretraining_lowers_the_loss_and_its_checkpoint_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f's{n},unlabelled,,"{text}"' for n, text in enumerate(tiny_baichuan.SENTENCES * 2)]
+    Path("manifest.csv").write_text("\n".join(["id,split,label,text", *rows, 'blank,train,,"..."']))
+    Path("registry.yaml").write_text(
+        "classes: [sad, happy]\nfeatures:\n  words: {uses: baichuan, inputs: {text: text},"
+        f" with: {{checkpoint: '{tiny('13b', 2)}'}}}}\n"
     )
-    scores = job.run()
-    assert scores["failed"] == {"s10": "the text is empty"}
-    losses = [
-        float(row.split(",")[5])
-        for row in (tmp_path / "log.csv").read_text().splitlines()[1:]
-        if row.split(",")[5]
-    ]
+    pretraining = Pretraining.of_project(mercore.open(device="cpu"), "words", ["unlabelled"])
+    options = {"batch": 4, "at_once": 2, "epochs": 3, "lr": 2e-2, "tokens": 16, "held_out": 0.2}
+    scores = pretrain(pretraining, options, "run")
+    assert (scores["found"], scores["trained_on"], scores["held_out"]) == (10, 8, 2)
+    with Path("run/log.csv").open() as file:
+        losses = [float(row["eval_loss"]) for row in csv.DictReader(file) if row["eval_loss"]]
     assert scores["loss"] == pytest.approx(min(losses), abs=1e-5)
     assert min(losses) < losses[0]
-    assert features(job.folder.checkpoint).shape == (len(TEXTS), 40)
+    assert scores["with"] == {"checkpoint": "run/checkpoint"}
+    assert features(Path("run/checkpoint")).shape == (len(TEXTS), 40)
 
 
 def test_what_is_frozen_is_bfloat16_and_what_is_trained_float32() -> None:

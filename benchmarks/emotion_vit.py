@@ -10,7 +10,8 @@ step. The score is the weighted average F1 (WAF) of the trained classifier on th
 `test_noise` splits, which nothing before has seen: the mean of one training a fold, with the 95%
 bootstrap interval over test clips, and the same of the difference to pre-trained single frames.
 With --pretrain 100 --tune 12 it took 24 minutes on one core that others used as well, without the
-search for faces; the defaults take several times as long. What is done is not done again in the same --out.
+search for faces; the defaults take several times as long. What is done is not done again in the
+same --out.
 """
 
 from __future__ import annotations

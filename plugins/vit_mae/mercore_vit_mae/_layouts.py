@@ -12,7 +12,7 @@ from mercore.nn import Checkpoint, Rule
 from mercore_vit_mae._config import CONFIG, Told
 
 # Heads by width and blocks: no weight tells them. ViT-Tiny, -Small, -Base, -Large, -Huge.
-_HEADS: Final = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (1280, 32): 16}
+HEADS: Final = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (1280, 32): 16}
 
 
 @dataclass(frozen=True)
@@ -235,9 +235,9 @@ def _heads(
     checkpoint: Checkpoint, told: int | None, given: int | None, dim: int, depth: int
 ) -> int:
     """Return how many heads the network has, as it says itself, or as usual for its size."""
-    heads = told or given or _HEADS.get((dim, depth))
+    heads = told or given or HEADS.get((dim, depth))
     if heads is None:
-        usual = ", ".join(f"{depth} of {dim}" for dim, depth in _HEADS)
+        usual = ", ".join(f"{depth} of {dim}" for dim, depth in HEADS)
         raise CheckpointError(
             f"{checkpoint.path}: {depth} blocks of width {dim} are no usual ViT (blocks of width: "
             f"{usual}), and no {CONFIG} says how many attention heads it has; was the checkpoint "

@@ -21,17 +21,17 @@ from mercore.nn import built, normalised
 from mercore.tuning import Example, Group, Trainee
 from mercore_vit_mae import VitMAE, VitPretraining
 from mercore_vit_mae._config import Told
-from mercore_vit_mae._layouts import Sizes
+from mercore_vit_mae._layouts import HEADS, Sizes
 from mercore_vit_mae._masked import Decoder, MaskedAutoencoder, initialise
 from mercore_vit_mae._network import Published, vision_transformer, write
 from mercore_vit_mae._pictures import picture
 
-_SIZES: Final = {  # width, blocks, heads
-    "tiny": (192, 12, 3),
-    "small": (384, 12, 6),
-    "base": (768, 12, 12),
-    "large": (1024, 24, 16),
-    "huge": (1280, 32, 16),
+_SIZES: Final = {  # width and blocks
+    "tiny": (192, 12),
+    "small": (384, 12),
+    "base": (768, 12),
+    "large": (1024, 24),
+    "huge": (1280, 32),
 }
 _TRIES = 10  # to cut out a part of the area and shape that were drawn
 _SHAPES = (3 / 4, 4 / 3)  # width by height
@@ -125,11 +125,11 @@ class VitPretrainee(Trainee):
 
 def sizes_of(tuning: VitPretraining) -> Sizes:
     """Return the sizes of a network from scratch."""
-    dim, depth, heads = _SIZES[tuning.size]
+    dim, depth = _SIZES[tuning.size]
     return Sizes(
         dim=dim,
         depth=tuning.depth or depth,
-        heads=heads,
+        heads=HEADS[dim, depth],
         hidden=4 * dim,
         patch=tuning.patch,
         side=tuning.side,

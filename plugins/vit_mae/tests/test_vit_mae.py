@@ -32,7 +32,7 @@ from vit_mae_cases import (
 )
 
 from mercore.errors import RegistryError
-from mercore_vit_mae._layouts import _HEADS
+from mercore_vit_mae._layouts import HEADS
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_usual_sizes_are_timms() -> None:
     with torch.device("meta"):
         models: list[Any] = [timm.create_model(f"vit_{name}_224") for name in names]
     heads = {(m.embed_dim, len(m.blocks)): m.blocks[0].attn.num_heads for m in models}
-    assert heads == _HEADS
+    assert heads == HEADS
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])

@@ -4,7 +4,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 CODE := mercore plugins tests examples benchmarks docs
-BENCHMARKS := encoders startup store status s3 extraction memory starter noise paraformer punctuation mossformer2 language_model training mining mertools scaling decoding large_media fuzz_media faults kill two_runs
+BENCHMARKS := encoders startup store status s3 extraction memory starter noise paraformer punctuation mossformer2 language_model training mining mertools tuning emotion_vit scaling decoding large_media fuzz_media faults kill two_runs
 
 .PHONY: setup demo test lint types fmt docs bench clean
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from mercore import folder
 from mercore.cli import main
-from mercore.engines._processes import _Crew
+from mercore.engines._crew import Crew
 from mercore.errors import RunError
 from mercore.folder import RunFolder
 from mercore.store import Collection, Store
@@ -37,7 +37,7 @@ def child(arguments: Sequence[str], to: Connection) -> None:
     say_after(
         to, Collection, "commit", lambda at, rows: [f"{at.identity.folder} {r.id}" for r in rows]
     )
-    say_after(to, _Crew, "_committed", lambda crew, _, message: done(crew, message.ids))
+    say_after(to, Crew, "_committed", lambda crew, _, message: done(crew, message.ids))
     say_after(to, RunFolder, "save_branch", lambda at, name, *_: [f"{at.path}/branches/{name}"])
     to.send([])
     began = time.perf_counter()
@@ -48,7 +48,7 @@ def child(arguments: Sequence[str], to: Connection) -> None:
     to.send(time.perf_counter() - began)
 
 
-def done(crew: _Crew, ids: Sequence[str]) -> list[str]:
+def done(crew: Crew, ids: Sequence[str]) -> list[str]:
     """Return the names of the samples that a worker process has committed."""
     node = crew._extraction.node
     return [f"{group}/{node.name}@{node.fingerprint} {id}" for group in node.groups for id in ids]

@@ -99,11 +99,11 @@ def _component(provided: Provided) -> Iterator[str]:
     yield from ("", *_doc(provided), "")
     yield from _options(component)
     if issubclass(component, Encoder):
-        for aim, kind in component.tunings.items():
+        for aim, training in component.tunings.items():
             yield from ("", f"### mer {aim} {component.name}", "")
-            yield from inspect.cleandoc(kind.__doc__ or "").replace("``", "`").splitlines()
+            yield from inspect.cleandoc(training.__doc__ or "").replace("``", "`").splitlines()
             yield ""
-            yield from _options(kind)
+            yield from _options(training)
     if component.licence:
         yield from ("", f"Licence of the default weights: {component.licence}.")
     if works := cited(component):

@@ -17,6 +17,7 @@ import pytest
 import torch
 import toy_training
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 from toy_projects import write_texts
 
 import mercore
@@ -147,11 +148,11 @@ def test_what_is_done_is_not_done_again_and_another_training_is_refused() -> Non
 def test_frozen_parameters_do_not_move() -> None:
     found = job(train="head").run()
     assert (found["trained"], found["parameters"]) == (27, 27 + 8 * 26)
-    kept = toy_training.load_file("run/checkpoint/model.safetensors")["layer.weight"]
-    first = toy_training.load_file("toy.safetensors")["layer.weight"]
+    kept = load_file("run/checkpoint/model.safetensors")["layer.weight"]
+    first = load_file("toy.safetensors")["layer.weight"]
     assert torch.equal(kept, first)
     (state,) = {p.parent.name for p in Path("run/state").glob("checkpoint-18/model.safetensors")}
-    held = toy_training.load_file(f"run/state/{state}/model.safetensors")
+    held = load_file(f"run/state/{state}/model.safetensors")
     assert set(held) == {"head.weight", "head.bias"}
 
 
@@ -207,7 +208,7 @@ def test_samples_that_cannot_be_read_are_named_and_the_others_count(folder: Path
         (folder / f"{row}.txt").write_bytes(b"\xff\xfe\x00")
         rows[row] = ",".join([*rows[row].split(",")[:3], f"{row}.txt"])
     manifest.write_text("\n".join(rows) + "\n")
-    found = job().run()
+    found: Any = job().run()
     assert set(found["failed"]) == {"s0", "s1"}
     assert "1.txt" in found["failed"]["s0"]
 

@@ -34,6 +34,7 @@ class TuningFolder:
         state/            checkpoints to go on from
         log.csv           loss, learning rate and scores by step
         failed.jsonl      samples that could not be read
+        pictures-*.npy    what was measured of the pictures of a pre-training
         predictions.csv   id, label, predicted class and probabilities of the held-out fold
         checkpoint/       the trained weights in the layout that the encoder reads
         metrics.json      the scores; written last

@@ -174,7 +174,9 @@ def test_pretraining_lowers_the_loss_and_its_checkpoint_is_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [f's{n},unlabelled,,"{text}"' for n, text in enumerate(tiny_baichuan.SENTENCES * 2)]
-    Path("manifest.csv").write_text("\n".join(["id,split,label,text", *rows, 'blank,train,sad,"..."']))
+    Path("manifest.csv").write_text(
+        "\n".join(["id,split,label,text", *rows, 'blank,train,sad,"..."'])
+    )
     Path("registry.yaml").write_text(
         "classes: [sad, happy]\nfeatures:\n  words: {uses: baichuan, inputs: {text: text},"
         f" with: {{checkpoint: '{tiny('13b', 2)}'}}}}\n"

@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up what they need. PYTHON names the interpreter, 3.11 or newer;
 # WORKERS is how many processes run the tests, of up to 2.5 GB each.
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := .venv/bin
 CODE := mercore plugins tests examples benchmarks docs
 BENCHMARKS := encoders startup store status s3 extraction memory starter noise paraformer punctuation mossformer2 language_model training mining mertools tuning emotion_vit scaling decoding large_media fuzz_media faults kill two_runs
@@ -20,9 +20,10 @@ demo: setup
 	$(BIN)/mer run --registry registry.yaml --manifest examples/demo/manifest.csv \
 	  --store demo.zarr --out runs/demo
 
-# A file's tests stay together: fixtures of a module or a class are set up once.
+# A file's tests stay together: fixtures of a module or a class are set up once. In the order of the
+# names: by their number, those that make environments and take longest would come last.
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check $(CODE)

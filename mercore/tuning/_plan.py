@@ -131,7 +131,7 @@ def _kept(trainee: Trainee, sample: Inputs, tuning: Tuning) -> int:
 
 def _saved(trainee: Trainee, examples: Sequence[Any], tuning: Tuning) -> int:
     module, batch = trainee.module.train(), trainee.batch(examples)
-    batch.pop("labels", None)
+    batch.pop("shares", None)
     blocks, saved = _Blocks(module), dict[int, tuple[int, int]]()
     with FakeTensorMode() as fake:
         weights = {name: _empty(p) for name, p in _tensors(module)}

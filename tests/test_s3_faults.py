@@ -24,6 +24,12 @@ from mercore.store import Collection, Row, Store, _bucket, _s3
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_bucket, "BACKOFF", timedelta(milliseconds=1))
+    monkeypatch.setattr(_bucket, "SILENCE", timedelta(seconds=10))
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not answered soon counts as silent, also where the machine is busy."""
     monkeypatch.setattr(_bucket, "SILENCE", timedelta(seconds=0.2))
 
 
@@ -126,6 +132,7 @@ def test_a_server_that_is_throttled_is_asked_again_until_it_answers(old: Prefix)
     assert all(times % 4 == 0 for times in asked.values())
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(
     ("fault", "says"),
     [(throttled, "SlowDown: it says so"), (silent, "HTTP error|timed out"), (torn, "HTTP error")],
@@ -149,6 +156,7 @@ def test_a_server_that_never_answers_is_given_up_after_a_while(
     assert state_of(opened(old)) == OLD
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_silence_is_not_waited_out(old: Prefix, check: Callable[[Prefix], None]) -> None:
     proxy = Proxy(old.server.url, silent)
     with served(proxy) as url:

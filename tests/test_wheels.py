@@ -35,10 +35,12 @@ class TestMajority(EnsembleTests):
 """
 IMPORT_ALL = """\
 import importlib, pkgutil, sys
+# What needs pytest, or Ray.
+NEEDY = ("mercore.testing", *(f"mercore.engines._{n}" for n in ("ray", "cluster", "tasks")))
 for name in sys.argv[1:]:
     package = importlib.import_module(name)
     for found in pkgutil.walk_packages(package.__path__, f"{name}."):
-        if found.name.startswith("mercore.testing"):  # needs pytest
+        if found.name.startswith(NEEDY):
             continue
         importlib.import_module(found.name)
 """

@@ -307,6 +307,7 @@ class Learner(Encoder):
     name: ClassVar[str] = "learner"
     inputs: ClassVar = {"text": Words()}
     tunings: ClassVar = {"tune": Learning}
+    example: ClassVar = {"checkpoint": "toy.safetensors"}
     checkpoint: str
 
     def load(self, device: str, dtype: str) -> Encode:

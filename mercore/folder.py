@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mercore.errors import RunError
 from mercore.manifest import Sample
 from mercore.media import FloatArray
 from mercore.results import Round
+from mercore.table import csv_text
 
 CURE = "free some space, check the permissions, or give another --out"
 
@@ -283,11 +284,7 @@ class RunFolder:
             raise RunError(f"cannot read {path}: {error}; {cure}") from error
 
     def _csv(self, name: str, header: Sequence[str], rows: Any) -> Path:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        return self.save(name, text.getvalue())
+        return self.save(name, csv_text(chain([header], rows)))
 
 
 def replace(path: Path, content: bytes, cure: str = CURE) -> Path:

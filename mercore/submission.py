@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from mercore.errors import RunError, did_you_mean, few, listed
 from mercore.folder import replace
 from mercore.manifest import TRAIN
+from mercore.table import csv_text
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def submit(
     if mistakes := list(_mistakes(names, rows, predicted, wanted)):
         raise RunError(f"no answer to {challenge} was written:{listed(mistakes)}")
     answer = [(name, predicted[name]) for name in names]
-    path = replace(Path(out), _csv([wanted.columns, *answer]))
+    path = replace(Path(out), csv_text([wanted.columns, *answer]).encode())
     counts = Counter(label for _, label in answer)
     notes = []
     if len(names) != wanted.candidates:
@@ -158,9 +158,3 @@ def _read(path: Path) -> list[dict[str, str]]:
         raise
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"cannot read {path}: {error}") from error
-
-
-def _csv(rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()

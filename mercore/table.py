@@ -80,6 +80,13 @@ def _is_json(path: Path) -> bool:
     return path.suffix != ".csv" and path.suffix in MANIFESTS
 
 
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return the rows, the header among them, as csv with lines that end in a line feed."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
 def _from_csv(path: Path, text: Iterable[str], bare: bool) -> Table:
     reader = csv.reader(text, strict=True)
     lines: list[int] = []

@@ -48,8 +48,16 @@ EXPERIMENT = [
 ]
 STORED = [*EXPERIMENT, STORE, ENDPOINT]
 FILES = [*STORED, OUT]
+DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+THREADS = click.option(
+    "--threads",
+    default=2,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Threads that decode ahead.",
+)
 MACHINE = [
-    click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
+    DEVICE,
     click.option(
         "--batch",
         default=1.0,
@@ -57,13 +65,7 @@ MACHINE = [
         metavar="X",
         help="Scale the batches: 2 is twice as big.",
     ),
-    click.option(
-        "--threads",
-        default=2,
-        type=click.IntRange(1),
-        metavar="N",
-        help="Threads that decode ahead.",
-    ),
+    THREADS,
     click.option(
         "--parallel",
         default=0,

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mercore.cli.main import machine_of, open_project, print_json
-from mercore.cli.options import JSON, LIMITS, ROOT, STORED, WATCHED, with_options
+from mercore.cli.options import (
+    DEVICE,
+    JSON,
+    LIMITS,
+    ROOT,
+    STORED,
+    THREADS,
+    WATCHED,
+    with_options,
+)
 from mercore.cli.tune import PLAN, WITH
 from mercore.cli.watching import watching
 
@@ -33,12 +42,6 @@ PICTURES = [
         help="Of a manifest, only the clips of this split; many times.",
     ),
 ]  # fmt: skip
-COMPUTER = [
-    click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
-    click.option(
-        "--threads", default=2, type=click.IntRange(1), metavar="N", help="That decode ahead."
-    ),
-]
 
 
 @click.command()
@@ -46,7 +49,7 @@ COMPUTER = [
 @click.option("--out", default="runs/pretrain", metavar="DIR", help="The folder of the training.")
 @click.option("--seed", default=0, metavar="N", help="Of all that is drawn at random.")
 @click.option("--measure", is_flag=True, help="Only measure the pictures, and say what is usual.")
-@with_options([*PICTURES, WITH, *PLAN, *STORED, *COMPUTER, *LIMITS, *WATCHED, ROOT, JSON])
+@with_options([*PICTURES, WITH, *PLAN, *STORED, DEVICE, THREADS, *LIMITS, *WATCHED, ROOT, JSON])
 def pretrain(
     name: str,
     out: str,

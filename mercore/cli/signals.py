@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import NoReturn
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from mercore.signals import heeded, taken
+
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -32,25 +31,15 @@ def stoppable(said: str = "") -> Iterator[None]:
     `said` is printed to stderr at the first. A signal that is ignored, as SIGINT is in the
     background of a script, stays so. Only the main thread may do this: in another nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    heeded = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        for each in heeded:
+    def stop(number: int, before: object) -> NoReturn:
+        for each in heeded():
             signal.signal(each, signal.SIG_DFL)
         _say(said)
         raise Stopped(number)
 
-    for number in heeded:
-        signal.signal(number, stop)
-    try:
+    with taken(stop):
         yield
-    finally:
-        for number, old in heeded.items():
-            signal.signal(number, old)
 
 
 def _say(text: str) -> None:

@@ -21,11 +21,8 @@ def print_tuned(about: Json) -> None:
         ("WAF, held-out fold", f"{about['waf']:.4f} ({_interval(about)})"),
         ("accuracy", f"{about['accuracy']:.4f}"),
         ("samples", f"{about['samples']}"),
-        ("trained parameters", f"{about['trained']:,} of {about['parameters']:,}"),
-        ("best step", f"{about['best_step']} of {about['steps']}"),
     ]
-    print_grid(Grid(("training", about["feature"]), rows))
-    _print_failed(about["failed"])
+    _print_training(("training", about["feature"]), rows, about)
     click.echo(f"In registry.yaml: {about['feature']}: {_component(about)}")
 
 
@@ -36,11 +33,8 @@ def print_pretrained(about: Json) -> None:
         ("loss, held out", f"{about['loss']:.4f}"),
         ("samples", f"{about['trained_on']} trained on, {about['held_out']} held out"),
         ("left out", left_out or "none"),
-        ("trained parameters", f"{about['trained']:,} of {about['parameters']:,}"),
-        ("best step", f"{about['best_step']} of {about['steps']}"),
     ]
-    print_grid(Grid(("pre-training", about["uses"]), rows))
-    _print_failed(about["failed"])
+    _print_training(("pre-training", about["uses"]), rows, about)
     click.echo(f"In registry.yaml: {_component(about)}")
 
 
@@ -55,7 +49,14 @@ def print_measured(about: Json) -> None:
     click.echo(f"{about['pictures']} pictures, {unfit}")
 
 
-def _print_failed(failed: Json) -> None:
+def _print_training(head: tuple[str, str], rows: Sequence[tuple[str, str]], about: Json) -> None:
+    """Print the rows, those that all trainings have, and what failed."""
+    common = [
+        ("trained parameters", f"{about['trained']:,} of {about['parameters']:,}"),
+        ("best step", f"{about['best_step']} of {about['steps']}"),
+    ]
+    print_grid(Grid(head, [*rows, *common]))
+    failed = about["failed"]
     for sample, reason in list(failed.items())[:_SHOWN]:
         click.echo(f"{sample} failed: {reason}")
     if len(failed) > _SHOWN:

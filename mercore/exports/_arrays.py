@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ import numpy as np
 from mercore.exports._columns import Array, Columns
 from mercore.exports._whole import ABOUT
 from mercore.feature import SampleFeature
+from mercore.table import csv_text
 from mercore.watch import Watch
 
 
@@ -90,11 +89,10 @@ def _add(archive: zipfile.ZipFile, stream: Stream) -> None:
 def write_npy(columns: Columns, path: Path, watch: Watch) -> None:
     """Write a folder: an .npy an array, ids.csv (id, split, label, in their order), about.json."""
     columns.check_names([])
-    text = io.StringIO(newline="")
     labels = [label or "" for label in columns.labels]
     rows = zip(columns.samples.ids, columns.samples.splits, labels, strict=True)
-    csv.writer(text, lineterminator="\n").writerows([("id", "split", "label"), *rows])
-    (path / "ids.csv").write_text(text.getvalue(), encoding="utf-8", newline="")
+    text = csv_text([("id", "split", "label"), *rows])
+    (path / "ids.csv").write_text(text, encoding="utf-8", newline="")
     (path / ABOUT).write_text(json.dumps(columns.about(), indent=2) + "\n", encoding="utf-8")
     for stream in streams(columns, watch):
         with (path / f"{stream.name}.npy").open("wb") as file:

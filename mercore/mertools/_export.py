@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from mercore.mertools._labels import MISSING, corpus_name
 from mercore.pipeline import Node
 from mercore.project import Project
 from mercore.store import Collection
+from mercore.table import csv_text
 from mercore.watch import Silent, Watch
 
 _AT_ONCE = 256  # samples read from the store in one go
@@ -78,10 +78,11 @@ def export_mertools(
     features = [_feature(project, node, pooled[node.name], out, watch) for node in nodes]
     samples = project.manifest.samples
     labels = replace(out / f"label-{len(project.pipeline.classes)}way.npz", _npz(project))
-    replace(out / "label.csv", _csv(_label_rows(samples)))
+    replace(out / "label.csv", csv_text(_label_rows(samples)).encode())
     counts = Counter(sample.split for sample in _labelled(samples))
     words = _transcripts(samples)
-    transcripts = replace(out / "transcription.csv", _csv(words)) if words else None
+    written = csv_text(words).encode()
+    transcripts = replace(out / "transcription.csv", written) if words else None
     return Export(out, features, labels, counts, transcripts)
 
 
@@ -207,9 +208,3 @@ def _words(sample: Sample) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}") from error
     return " ".join(text.split())
-
-
-def _csv(rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()

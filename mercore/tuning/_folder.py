@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +17,7 @@ from mercore.errors import RunError
 from mercore.folder import replace
 from mercore.media import FloatArray
 from mercore.metrics import accuracy, bootstrap, waf
+from mercore.table import csv_text
 
 LOG = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss", "eval_waf",
        "eval_accuracy")  # fmt: skip
@@ -80,7 +79,7 @@ class TuningFolder:
         for entry in history:
             steps.setdefault(entry["step"], {}).update(entry)
         rows = [[entry.get(name, "") for name in LOG] for _, entry in sorted(steps.items())]
-        self._csv("log.csv", LOG, rows)
+        replace(self.path / "log.csv", csv_text([LOG, *rows]).encode())
 
     def save_predictions(
         self, ids: Sequence[str], classes: Sequence[str], labels: IntArray, logits: FloatArray
@@ -94,7 +93,8 @@ class TuningFolder:
             [ids[row], classes[labels[row]], classes[predicted[row]], *shares[row].tolist()]
             for row in known.tolist()
         ]
-        self._csv("predictions.csv", ["id", "label", "predicted", *classes], rows)
+        header = ["id", "label", "predicted", *classes]
+        replace(self.path / "predictions.csv", csv_text([header, *rows]).encode())
         of = labels[known], predicted[known], len(classes)
         low, high = bootstrap(waf, *of)
         return {"samples": len(known), "waf": waf(*of), "waf_low": low, "waf_high": high,
@@ -124,13 +124,6 @@ class TuningFolder:
         except OSError as error:
             raise RunError(f"cannot read {self.path}: {error.strerror}") from error
         return content if isinstance(content, dict) else None
-
-    def _csv(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        replace(self.path / name, text.getvalue().encode())
 
 
 def _different(before: Mapping[str, JsonValue], now: Mapping[str, JsonValue]) -> list[str]:

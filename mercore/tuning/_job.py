@@ -19,6 +19,7 @@ from mercore.components import Encoder, IntArray
 from mercore.errors import RunError
 from mercore.machine import Machine
 from mercore.nn import quiet_transformers
+from mercore.signals import taken
 from mercore.tuning._data import Examples, Source, balance, failed
 from mercore.tuning._folder import TuningFolder
 from mercore.tuning._options import Classifying, Tuning
@@ -173,12 +174,10 @@ class _Telling(TrainerCallback):
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._done = 0
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._done = state.global_step
         self._job.watch.start(self._job.name, state.max_steps)
         self._job.watch.advance(self._job.name, state.global_step, 0)
 
@@ -218,19 +217,12 @@ def _in_order(loop: Loop) -> Iterator[None]:
     """Let a signal end the training in order; it is passed on afterwards."""
     stop = _Stop()
     loop.add_callback(stop)
-    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
-    def note(number: int, frame: object) -> None:
-        signal.signal(number, before[number])  # the second one counts at once
+    def note(number: int, before: Any) -> None:
+        signal.signal(number, before)  # the second one counts at once
         stop.signal = number
 
-    for number, old in before.items():
-        if old not in (signal.SIG_IGN, None):
-            signal.signal(number, note)
-    try:
+    with taken(note):
         yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
     if stop.signal:
         os.kill(os.getpid(), stop.signal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from mercore.tuning._options import PicturePretraining, Unlabelled, described
 from mercore.tuning._tune import (
     check_installed,
     feature_of,
-    plan_as_json,
+    memory_of,
     reader_of,
     trainers,
     tuning_of,
@@ -121,7 +122,7 @@ class Pretraining:
             "options": described(tuning),
             "seed": seed,
             "source": {**self.given, "found": len(self.source)},
-            "data": self._fingerprint(),
+            "data": self._fingerprint,
             "versions": {**versions({self.origin}), **trainers()},
         }
         return Job(
@@ -144,11 +145,7 @@ class Pretraining:
 
     def planned(self, options: Mapping[str, Any], memory: int | None) -> dict[str, JsonValue]:
         """Return the memory that it takes; `memory` is what a device has, else the GPU's."""
-        check_installed()
-        from mercore.tuning._plan import device_memory, plan
-
-        found = plan(self._tuning(options), self.encoder, 0, memory or device_memory())
-        return plan_as_json(found)
+        return memory_of(self._tuning(options), self.encoder, 0, memory)
 
     def _encoder(self) -> dict[str, JsonValue]:
         """Return what decides the training of the encoder; of one on pictures its options do."""
@@ -189,7 +186,7 @@ class Pretraining:
         """Return what measures the pictures, into a file of the folder `out`."""
         from mercore.tuning._sift import Sieve
 
-        name = "-".join(filter(None, ("pictures", detector, self._fingerprint()[:12])))
+        name = "-".join(filter(None, ("pictures", detector, self._fingerprint[:12])))
         return Sieve(
             self.source,
             _medium(self.encoder),
@@ -229,6 +226,7 @@ class Pretraining:
         )
         return train, valid, counts
 
+    @cached_property
     def _fingerprint(self) -> str:
         """Return the SHA-256 of the names of all samples."""
         digest = hashlib.sha256()

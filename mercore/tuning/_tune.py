@@ -25,7 +25,6 @@ from mercore.tuning._world import world
 if TYPE_CHECKING:
     from mercore.project import Project
     from mercore.tuning._job import Job, Part
-    from mercore.tuning._plan import Plan
 
 
 def feature_of(project: Project, name: str) -> Node:
@@ -95,16 +94,18 @@ def planned(
     project: Project, name: str, options: Mapping[str, Any], memory: int | None
 ) -> dict[str, JsonValue]:
     """Return the memory that a training takes; `memory` is what a device has, else the GPU's."""
+    encoder, tuning = _on_labels(feature_of(project, name), options)
+    return memory_of(tuning, encoder, len(tuning.targets(project.classes)), memory)
+
+
+def memory_of(
+    tuning: Tuning, encoder: Encoder, classes: int, memory: int | None
+) -> dict[str, JsonValue]:
+    """Return the memory of each strategy; `memory` is what a device has, else the GPU's."""
     check_installed()
     from mercore.tuning._plan import device_memory, plan
 
-    encoder, tuning = _of_feature(project, name, options)
-    found = plan(tuning, encoder, len(tuning.targets(project.classes)), memory or device_memory())
-    return plan_as_json(found)
-
-
-def plan_as_json(found: Plan) -> dict[str, JsonValue]:
-    """Return a plan with the sum of each strategy."""
+    found = plan(tuning, encoder, classes, memory or device_memory())
     needs: list[JsonValue] = [{**asdict(need), "total": need.total} for need in found.needs]
     return {"parameters": found.parameters, "trained": found.trained, "needs": needs}
 
@@ -121,7 +122,7 @@ def job_of(
     from mercore.tuning._job import Job
 
     node = feature_of(project, name)
-    encoder, tuning = _of_feature(project, name, options)
+    encoder, tuning = _on_labels(node, options)
     classes = tuning.targets(project.classes)
     train, valid = _parts(project, node, tuning, fold)
     about: dict[str, JsonValue] = {
@@ -152,14 +153,13 @@ def job_of(
 
 
 def check_installed() -> None:
+    """Raise RunError where what trains is not installed."""
     needed("transformers", "training an encoder", "run `pip install 'mercore[tune]'`")
 
 
-def _of_feature(
-    project: Project, name: str, options: Mapping[str, Any]
-) -> tuple[Encoder, Classifying]:
-    """Return the encoder of the feature, and its training on labels."""
-    encoder = feature_of(project, name).component
+def _on_labels(node: Node, options: Mapping[str, Any]) -> tuple[Encoder, Classifying]:
+    """Return the encoder of a feature, and its training on labels."""
+    encoder = node.component
     assert isinstance(encoder, Encoder)
     tuning = tuning_of(encoder, "tune", options)
     if not isinstance(tuning, Classifying):

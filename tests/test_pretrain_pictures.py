@@ -187,7 +187,7 @@ class Demands(PicturePretraining):
     """The demands alone."""
 
     def prepare(self, *_: object, **__: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+        raise NotImplementedError  # only its demands are looked at
 
 
 def sieve_of(folder: Path) -> Sieve:

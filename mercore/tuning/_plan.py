@@ -147,6 +147,7 @@ def _saved(trainee: Trainee, examples: Sequence[Any], tuning: Tuning) -> int:
             with blocks.watched(tuning), saved_tensors_hooks(note, _same):
                 # Kept while it is counted, so that no storage is used twice.
                 graph = functional_call(module, weights, (), inputs)
+        # An operation whose shapes torch does not know, or one that looks at values.
         except (NotImplementedError, RuntimeError) as error:
             raise RunError(
                 "the memory cannot be planned: the network does not run without its weights: "

@@ -143,7 +143,7 @@ TRAINED = """\
 classes: [few, many]
 features: {letters: {uses: letters, inputs: {text: text}, with: {letters: 4}}}
 branches:
-  one: {features: letters, uses: linear, with: {c: 0.5}}
+  one: {features: letters, uses: attention, with: {hidden: 4, epochs: 3}}
   two: {features: letters, uses: linear}
 folds: 3
 """

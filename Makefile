@@ -3,6 +3,8 @@
 PYTHON ?= python3
 WORKERS ?= 3
 BIN := .venv/bin
+# The tests start hundreds of processes: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 CODE := mercore plugins tests examples benchmarks docs
 BENCHMARKS := encoders startup store status s3 extraction memory starter noise paraformer punctuation mossformer2 language_model training mining mertools tuning emotion_vit scaling decoding large_media fuzz_media faults kill two_runs
 

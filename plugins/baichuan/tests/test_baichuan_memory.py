@@ -60,6 +60,7 @@ for line in sys.stdin:
 Case = tuple[str, tiny_baichuan.Layout, torch.dtype]
 CASES: Final[list[Case]] = [
     ("bin", "bin", torch.bfloat16),
+    ("safetensors", "safetensors", torch.bfloat16),
     ("float32", "bin", torch.float32),
 ]
 

@@ -85,10 +85,11 @@ class Pretraining:
 
     @classmethod
     def of_project(cls, project: Project, name: str, splits: Sequence[str] = ()) -> Pretraining:
-        """Return the pre-training of a feature's encoder on the clips of all splits, or of some.
+        """Return the pre-training of a feature's encoder on the samples of all splits, or of some.
 
-        An example is one frame of a clip, drawn anew in each epoch. The streams that the feature
-        reads are extracted first; clips without them are passed over.
+        What of a sample is an example, the encoder decides: of a clip one frame, drawn anew in each
+        epoch. The streams that the feature reads are extracted first; samples without them are
+        passed over.
         """
         from mercore.tuning._data import Samples
 

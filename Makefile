@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 CODE := mercore plugins tests examples benchmarks docs
 BENCHMARKS := encoders startup store status s3 extraction memory starter noise paraformer punctuation mossformer2 language_model training mining mertools tuning emotion_vit scaling decoding large_media fuzz_media faults kill two_runs
 
-.PHONY: setup demo test lint types fmt docs bench clean
+.PHONY: setup demo test tests lint types fmt docs bench clean
 
 setup: .venv/.installed
 
@@ -22,10 +22,15 @@ demo: setup
 	$(BIN)/mer run --registry registry.yaml --manifest examples/demo/manifest.csv \
 	  --store demo.zarr --out runs/demo
 
+test: lint
+	$(MAKE) -j2 types tests
+
 # A file's tests stay together: fixtures of a module or a class are set up once. In the order of the
-# names: by their number, those that make environments and take longest would come last.
-test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# names: by their number, those that make environments and take longest would come last. A worker that
+# dies ends it: xdist would wait for ever for the tests that it had.
+tests: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  --max-worker-restart 0
 
 lint: setup
 	$(BIN)/ruff check $(CODE)

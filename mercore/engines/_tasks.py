@@ -32,9 +32,9 @@ class Tasks:
         try:
             for fit, result in started:
                 yield fit, _result(fit, result)
-        finally:
-            for _, result in started:
-                ray.cancel(result, force=True)
+        except BaseException:
+            _cancel([result for _, result in started])
+            raise
 
     def _start(self, step: Step[R], fit: Fit, data: Dataset) -> Any:
         cores = cores_outside()  # as here, for how many folds are trained as one decides rounding
@@ -56,6 +56,13 @@ def _result(fit: Fit, result: Any) -> Any:
     if isinstance(found, Exception):
         raise found
     return found
+
+
+def _cancel(results: list[Any]) -> None:
+    """End what is under way; Ray (2.60) aborts where a task that has just ended is cancelled."""
+    _, running = ray.wait(results, num_returns=len(results), timeout=0)
+    for result in running:
+        ray.cancel(result, force=True)
 
 
 def _done(step: Step[R], fit: Fit, data: Dataset, device: str, outside: int) -> R | Exception:

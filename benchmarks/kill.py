@@ -1,4 +1,4 @@
-"""Kill extraction, training, mining and compaction at random, and look for what was lost.
+"""Kill extraction, training, mining, compaction and repair at random, and look for what was lost.
 
     python benchmarks/kill.py [--kills 50] [--samples 1000] [--seed 0] [JOB]...
 

@@ -53,14 +53,36 @@ def samples_in(folder: Path) -> Found:
 
 def samples_at(path: str | Path) -> Found:
     """Return what is noted of each sample, and its values; a StoreError for a damaged file."""
-    found: dict[str, object] = {}
     store = Store.find(path)
     for collection in store.collections() if store else ():
         collection.verify()
+    return held(store) if store else {}
+
+
+def undamaged_in(folder: Path) -> Found:
+    """Return that of the samples in the store of a folder that are not damaged."""
+    store = Store(folder / "mer.zarr")
+    damage = store.repair(dict.fromkeys(store.folders()), dry_run=True)
+    lost = {f"{each.collection} {id}" for each in damage for id in each.samples or ()}
+    return {name: about for name, about in held(store).items() if name not in lost}
+
+
+def held(store: Store) -> Found:
+    """Return what is noted of each sample, and its values, damaged or not."""
+    found: dict[str, object] = {}
+    for collection in store.collections():
         for id, entry in collection.entries().items():
             rows = np.empty(0) if entry.failed else collection.sequence(id)
             found[f"{collection.identity.folder} {id}"] = (entry, rows.dtype, rows.tobytes())
     return found
+
+
+def damage(store: Path) -> None:
+    """Change a byte in the middle of the values of each collection."""
+    for values in store.rglob("base/*/data/c.*"):
+        content = bytearray(values.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        values.write_bytes(content)
 
 
 def branches_in(folder: Path) -> Found:
@@ -150,5 +172,14 @@ def jobs(home: Path, samples: int) -> Mapping[str, Job]:
             lambda at: shutil.copytree(home / "segments", at / "mer.zarr"),
             lambda at: [["compact", f"{at}/mer.zarr"]],
             samples_in,
+        ),
+        "repair": Job(
+            lambda at: damage(shutil.copytree(home / "mer.zarr", at / "mer.zarr")),
+            # What the first dropped and did not come to extract is missing, not damaged.
+            lambda at: [
+                ["repair", *files, *small, "--store", f"{at}/mer.zarr"],
+                [*extract, f"{at}/mer.zarr"],
+            ],
+            undamaged_in,
         ),
     }

@@ -41,7 +41,11 @@ def repair(names: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any)
     root = None if dry_run else Store.mend(options["store"], endpoint=options["endpoint"])
     with watching(options, options["registry"]) as watch:
         project = open_project(options, watch)
-        found = repair_project(project, names, dry_run=dry_run)
+        try:
+            found = repair_project(project, names, dry_run=dry_run)
+        except KeyboardInterrupt:
+            click.echo("`mer extract` makes anew what was dropped already", err=True)
+            raise
     about = show.repaired(found, root)
     print_json(about) if as_json else _print(about, dry_run)
     left = found.damage if dry_run else [*found.imported, *found.unknown]

@@ -22,6 +22,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.integrations import TensorBoardCallback
 
 from mercore.errors import RunError
 from mercore.metrics import waf
@@ -65,7 +66,7 @@ class Loop(Trainer):
             compute_metrics=scores if isinstance(tuning, Classifying) else None,
             callbacks=list(callbacks),
         )
-        self.model_accepts_loss_kwargs = False  # whatever the forward of the module takes
+        self.model_accepts_loss_kwargs = True  # compute_loss does: the Trainer divides by nothing
         self.remove_callback(PrinterCallback)
 
     def compute_loss(
@@ -75,7 +76,11 @@ class Loop(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Return the loss; raises RunError where it is no number."""
+        """Return the loss, or what a batch adds to that of the step; RunError for no number.
+
+        The step has `num_items_in_batch` items on all devices, over which the gradient is averaged.
+        """
+        items = _items(inputs)
         labels, shares = inputs.pop("labels"), inputs.pop("shares", None)
         outputs = model(**inputs)
         if shares is not None:
@@ -86,6 +91,8 @@ class Loop(Trainer):
                 f"the loss is {loss.item()} after {self.state.global_step} steps; the checkpoints "
                 "from before are kept: give a lower lr, or `precision: float32`"
             )
+        if num_items_in_batch is not None:
+            loss = loss * (items * self.accelerator.num_processes / num_items_in_batch)
         return (loss, {**outputs, "loss": loss}) if return_outputs else loss
 
     def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -100,6 +107,11 @@ class Loop(Trainer):
             # Labels that are shares of the classes have no index to leave out.
             ignore_index=-100 if labels.is_floating_point() else UNKNOWN,
         )
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor:
+        """Return the items of the batches that a step accumulates, on all devices."""
+        items = torch.as_tensor(sum(map(_items, batch_samples)), device=device)
+        return self.accelerator.gather(items).sum()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return the optimiser of the trainee's groups."""
@@ -139,6 +151,11 @@ class Loop(Trainer):
         save_file(kept, folder / _WEIGHTS, {"format": "pt"})
 
 
+def _items(batch: Mapping[str, Any]) -> Any:
+    """Return how many items the loss of a batch is the mean of."""
+    return batch["items"].sum() if "items" in batch else len(batch["labels"])
+
+
 def mixed(labels: Tensor, shares: Tensor, classes: int) -> Tensor:
     """Return ``(samples, classes)``: each sample's class by its share, that of its partner else."""
     own, share = one_hot(labels, classes).float(), shares.unsqueeze(1)
@@ -163,7 +180,7 @@ def arguments_of(
 ) -> TrainingArguments:
     """Return the options as the Trainer takes them; `steps` are those of an epoch."""
     when = "epoch" if tuning.evaluate is None else "steps"
-    kind = _precision(tuning, device)
+    kind = tuning.precision
     best = "waf" if isinstance(tuning, Classifying) else "loss"
     return TrainingArguments(
         output_dir=str(folder),
@@ -204,11 +221,12 @@ def accumulated(tuning: Tuning, at_once: int) -> int:
     return tuning.batch // (at_once * world())
 
 
-def _precision(tuning: Tuning, device: str) -> str:
+def settled(tuning: Tuning, device: str) -> Tuning:
+    """Return the options with the precision that ``auto`` stands for on the device."""
     if tuning.precision != "auto":
-        return tuning.precision
+        return tuning
     able = device != "cpu" and torch.cuda.is_bf16_supported()
-    return "bfloat16" if able else "float32"
+    return tuning.model_copy(update={"precision": "bfloat16" if able else "float32"})
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -224,6 +242,19 @@ def _state(checkpoint: Path) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return None
     return state
+
+
+def board(tuning: Tuning, folder: Path) -> list[TrainerCallback]:
+    """Return what writes the log for TensorBoard, where that is asked for."""
+    if not tuning.tensorboard:
+        return []
+    try:
+        callback = TensorBoardCallback()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        cure = "run `pip install tensorboard`"
+        raise RunError(f"`tensorboard: true` needs tensorboard, not installed; {cure}") from error
+    callback.logging_dir = str(folder)
+    return [callback]
 
 
 def early_stop(tuning: Tuning) -> list[TrainerCallback]:

@@ -80,7 +80,7 @@ def imported(*arguments: str) -> set[str]:
     code = (
         "import sys\nfrom mercore.cli import main\n"
         f"main({list(arguments)!r}, standalone_mode=False)\n"
-        "print(*{'torch', 'transformers', 'sklearn'} & set(sys.modules))"
+        "print(*{'torch', 'transformers'} & set(sys.modules))"
     )
     environment = {**os.environ, "PYTHONPATH": str(TOYS)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

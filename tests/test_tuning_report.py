@@ -50,12 +50,12 @@ def test_a_training_has_its_curves_its_scores_and_its_confusion(tmp_path: Path) 
     (one,) = json.loads(json.dumps(content))["trainings"]
     assert [row["loss"] for row in one["log"]] == pytest.approx([2, 1, 2 / 3, 0.5])
     assert [row["eval_loss"] for row in one["log"]] == [None, None, None, 1.5]
-    assert one["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 0, 0]] or sum(map(sum, one["confusion"]))
+    assert one["confusion"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
     assert one["waf"]["low"] <= one["waf"]["waf"] <= one["waf"]["high"]
     text = page.read_text()
     assert text.count("<svg") == 3  # losses, scores, learning rate
     assert "Not finished" not in text
-    assert "1,234" in text or "1234" in text
+    assert ">1234<" in text  # the parameters that were trained
 
 
 def test_nothing_of_a_training_runs_as_a_script(tmp_path: Path) -> None:
@@ -89,8 +89,9 @@ def test_trainings_in_one_folder_are_put_side_by_side(tmp_path: Path) -> None:
         training(tmp_path / name)
     TuningFolder(tmp_path / "lr=0.1").save_probe({"waf": 0.25, "low": 0.125, "high": 0.5})
     result = mer(str(tmp_path), "--markdown")
-    assert "| lr=0.1 |" in result.output
-    assert "| 0.2500 |" in result.output
+    rows = [[cell.strip() for cell in line.split("|")] for line in result.output.splitlines()]
+    assert [row[1] for row in rows[2:]] == ["lr=0.1", "lr=0.2"]
+    assert [row[-2] for row in rows[2:]] == ["0.2500", ""]
     text = (tmp_path / "report.html").read_text()
     assert text.count("<svg") == 6
     assert "Side by side" in text

@@ -20,18 +20,12 @@ from mercore.errors import RunError
 from mercore.machine import Machine
 from mercore.nn import quiet_transformers
 from mercore.signals import taken
+from mercore.tuning._arguments import arguments_of, settled
 from mercore.tuning._data import Examples, Source, balance, failed
 from mercore.tuning._folder import TuningFolder
 from mercore.tuning._options import Classifying, Tuning
 from mercore.tuning._trainee import Trainee
-from mercore.tuning._trainer import (
-    Loop,
-    arguments_of,
-    board,
-    early_stop,
-    last_checkpoint,
-    settled,
-)
+from mercore.tuning._trainer import Loop, board, early_stop, last_checkpoint
 from mercore.tuning._world import world
 from mercore.watch import Silent, Watch
 

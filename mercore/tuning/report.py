@@ -69,7 +69,7 @@ def _training(folder: TuningFolder) -> JsonValue:
         waf = _waf(scores or {})
         classes, counts = _confusion(folder.path / "predictions.csv") if waf else (None, None)
         log = _log(folder.path / "log.csv")
-    except (OSError, ValueError, KeyError, IndexError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, LookupError, csv.Error) as error:
         raise RunError(f"{folder.path}: one of its files is missing or damaged: {error}") from error
     return {
         "name": folder.path.absolute().name,

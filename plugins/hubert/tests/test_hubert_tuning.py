@@ -14,7 +14,9 @@ import pytest
 import tiny_hubert as tiny
 import torch
 from hubert_reference import Reference, encode, inputs, sound, zero_mean
+from peft import PeftModel
 from torch.nn.functional import cross_entropy
+from transformers import HubertModel
 
 import mercore
 from mercore.errors import CheckpointError, RunError
@@ -112,6 +114,23 @@ def test_steps_lower_the_loss_and_the_saved_checkpoint_gives_what_was_trained(
     with torch.no_grad():
         read = trainee.module.head(torch.from_numpy(features))
     assert torch.allclose(read, logits(trainee), rtol=0, atol=1e-5)
+    if options["train"] == "lora":
+        audio = torch.from_numpy(CLIPS[0])[None]
+        adapted = PeftModel.from_pretrained(whole(folder(kind)), tmp_path / "adapter").eval()
+        with torch.no_grad():
+            states, wanted = (
+                network(audio).last_hidden_state for network in (adapted, whole(tmp_path))
+            )
+        assert torch.allclose(states, wanted, rtol=0, atol=1e-5)
+        assert not torch.allclose(states, whole(folder(kind))(audio).last_hidden_state, atol=1e-5)
+    else:
+        assert not (tmp_path / "adapter").exists()
+
+
+def whole(checkpoint: Path) -> HubertModel:
+    """Return the network as transformers reads it."""
+    model: HubertModel = HubertModel.from_pretrained(checkpoint).eval()
+    return model
 
 
 def test_of_a_fairseq_file_blocks_behind_the_features_are_saved_as_they_were(

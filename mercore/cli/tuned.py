@@ -120,7 +120,15 @@ def _row(row: Json) -> tuple[str, ...]:
 
 def grid_of_trainings(report: Json) -> Grid:
     """Return one row a training of a report."""
-    columns = ("training", "steps", "loss", "WAF", "95% interval", "accuracy", "WAF of its features")
+    columns = (
+        "training",
+        "steps",
+        "loss",
+        "WAF",
+        "95% interval",
+        "accuracy",
+        "WAF of its features",
+    )
     return Grid(columns, [_trained(one) for one in report["trainings"]])
 
 

@@ -91,9 +91,7 @@ class HubertTrainee(Trainee):
         save_file(named, folder / "model.safetensors", {"format": "pt"})
         for name, content in found.described().items():
             (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
-        save_adapter(
-            folder, tensors, self._tuning, inside=_NETWORK, checkpoint=self._checkpoint
-        )
+        save_adapter(folder, tensors, self._tuning, inside=_NETWORK, checkpoint=self._checkpoint)
 
 
 class Classifier(nn.Module):

@@ -122,7 +122,8 @@ def test_colours_that_a_checkpoint_names_are_saved_with_what_was_trained(tmp_pat
     colours = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
     tiny.dump(start / "preprocessor_config.json", {**tiny.PREPROCESSOR, **colours})
     encoder = VitMAE(checkpoint=str(start))
-    for number, tuning in enumerate((VitTuning(), pretraining):
+    pretraining = VitPretraining(start=str(start), decoder_dim=16, decoder_depth=2, decoder_heads=2)
+    for number, tuning in enumerate((VitTuning(), pretraining)):
         trained, folder = tuning.prepare(encoder, 3), tmp_path / str(number)
         folder.mkdir()
         trained.save(folder, trained.module.state_dict())

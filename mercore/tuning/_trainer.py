@@ -22,7 +22,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from mercore.errors import RunError
 from mercore.metrics import waf
@@ -109,7 +109,8 @@ class Loop(Trainer):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor:
         """Return the items of the batches that a step accumulates, on all devices."""
         items = torch.as_tensor(sum(map(_items, batch_samples)), device=device)
-        return self.accelerator.gather(items).sum()
+        found: Tensor = self.accelerator.gather(items).sum()
+        return found
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return the optimiser of the trainee's groups."""

@@ -137,7 +137,9 @@ def whole(checkpoint: Path) -> HubertModel:
     """Return transformers' network with all its blocks."""
     found = published(str(checkpoint))
     depth = found.config.num_hidden_layers
-    return filled(found, depth, device="cpu", dtype=torch.float32).eval()
+    model: HubertModel = filled(found, depth, device="cpu", dtype=torch.float32)
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def test_of_a_fairseq_file_blocks_behind_the_features_are_saved_as_they_were(

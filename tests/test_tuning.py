@@ -404,7 +404,7 @@ def test_variations_are_put_side_by_side() -> None:
 def test_two_processes_do_together_what_one_does() -> None:
     options = [f"--with={name}={value}" for name, value in OPTIONS.items()]
     Path("mer.py").write_text("from mercore.cli import main\nmain()\n")
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "mer.py"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "mer.py"]
     command = [sys.executable, *launcher, "tune", "toy", "--device=cpu", *options, "--out=two"]
     environment = {**os.environ, "PYTHONPATH": str(TOYS)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

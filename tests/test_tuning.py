@@ -184,13 +184,19 @@ def test_a_network_is_made_for_the_precision_of_the_device() -> None:
     assert seen == ["float32"]  # what `auto` is on a CPU, also where there is a GPU beside it
 
 
-def test_the_log_is_written_for_tensorboard_where_that_is_asked_for() -> None:
+def test_the_log_is_written_for_tensorboard_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     job(epochs=1).run()
     assert not Path("run/tensorboard").exists()
     job("board", epochs=1, tensorboard=True).run()
     (events,) = Path("board/tensorboard").iterdir()
     assert b"train/loss" in events.read_bytes()
     assert job("board", epochs=1).folder.done(job("board", epochs=1).about)  # the same training
+    missing = "transformers.integrations.integration_utils.is_tensorboard_available"
+    monkeypatch.setattr(missing, lambda: False)
+    with pytest.raises(RunError, match="needs tensorboard, which is not installed; run `pip"):
+        job("other", epochs=1, tensorboard=True).run()
 
 
 # Interruption

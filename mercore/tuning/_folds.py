@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Targets:
     """Samples of a manifest, with the classes that they are to be learnt as."""
 
     samples: Sequence[Sample]
@@ -37,7 +37,7 @@ class Rows:
 
 def parted(
     project: Project, name: str, upstream: Sequence[Upstream], tuning: Classifying, fold: int
-) -> tuple[Rows, Rows]:
+) -> tuple[Targets, Targets]:
     """Return the samples to train the feature `name` on, and those of the fold.
 
     Only samples that have what the feature reads. Raises RunError where there are none.
@@ -56,7 +56,7 @@ def parted(
         streams = ", ".join(stream.name for stream in upstream)
         raise RunError(f"no sample has what {name!r} reads ({streams}); see `mer status`")
     of_train, of_valid = (
-        Rows([samples[row] for row in rows], targets[rows]) for rows in (train, valid)
+        Targets([samples[row] for row in rows], targets[rows]) for rows in (train, valid)
     )
     return of_train, of_valid
 

@@ -196,8 +196,10 @@ def board(tuning: Tuning, folder: Path) -> list[TrainerCallback]:
     try:
         callback = TensorBoardCallback()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        cure = "run `pip install tensorboard`"
-        raise RunError(f"`tensorboard: true` needs tensorboard, not installed; {cure}") from error
+        raise RunError(
+            "`tensorboard: true` needs tensorboard, which is not installed; "
+            "run `pip install tensorboard`"
+        ) from error
     callback.logging_dir = str(folder)
     return [callback]
 

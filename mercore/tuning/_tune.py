@@ -18,7 +18,7 @@ from mercore.pipeline import Node
 from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
 from mercore.tuning._folder import TuningFolder
-from mercore.tuning._folds import Rows, parted
+from mercore.tuning._folds import Targets, parted
 from mercore.tuning._options import Classifying, Tuning, described
 from mercore.tuning._world import world
 
@@ -131,8 +131,8 @@ class _Asked:
     classes: tuple[str, ...]
     fold: int
     reader: Reader
-    train: Rows
-    valid: Rows
+    train: Targets
+    valid: Targets
     folder: TuningFolder
 
     @property
@@ -158,8 +158,8 @@ class _Asked:
         from mercore.tuning._job import Job, Part
 
         train, valid = (
-            Part(Samples(self.reader, rows.samples), rows.labels)
-            for rows in (self.train, self.valid)
+            Part(Samples(self.reader, targets.samples), targets.labels)
+            for targets in (self.train, self.valid)
         )
         return Job(
             name=f"tune {self.node.name}",

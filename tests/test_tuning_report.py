@@ -84,6 +84,15 @@ def test_an_interrupted_training_shows_what_is_there(tmp_path: Path) -> None:
     assert "there is none yet" in (tmp_path / "face/report.html").read_text()
 
 
+def test_a_training_with_scores_of_its_own_shows_them_as_they_are(tmp_path: Path) -> None:
+    folder = TuningFolder(training(tmp_path / "asr", ended=False))
+    folder.finish({"error_rate": 0.125, "rounds": [{"round": 1}], "before": {"error_rate": 0.5}})
+    assert mer(str(folder.path)).output.splitlines()[1].split() == ["asr"]
+    text = (folder.path / "report.html").read_text()
+    assert ">0.125<" in text
+    assert "error_rate: 0.5<" in text
+
+
 def test_trainings_in_one_folder_are_put_side_by_side(tmp_path: Path) -> None:
     for name in ("lr=0.1", "lr=0.2"):
         training(tmp_path / name)

@@ -140,7 +140,7 @@ def _trained(one: Json) -> tuple[str, ...]:
     return (
         one["name"],
         f"{scores.get('steps', '')}",
-        _number(scores.get("loss")),
+        _number(scores["loss"]) if "loss" in scores else "",
         *((f"{waf['waf']:.4f}", _interval(scores), f"{waf['accuracy']:.4f}") if waf else ("",) * 3),
         f"{probe['waf']:.4f}" if probe else "",
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
+from typing import Any
 
 from pydantic import JsonValue
 
 
-def render(report: Mapping[str, JsonValue]) -> str:
+def render(report: Mapping[str, JsonValue], template: str = "report.html.jinja") -> str:
     """Return one HTML page that shows `report` and loads nothing else.
 
     The content security policy names the page's own script by its hash, so that no other runs.
@@ -26,9 +27,9 @@ def render(report: Mapping[str, JsonValue]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=_duration, rate=_rate, plain=_plain)
+    environment.filters.update(duration=_duration, rate=_rate, plain=_plain, line=_line)
     script = _read("report.js")
-    return environment.get_template("report.html.jinja").render(
+    return environment.get_template(template).render(
         report,
         css=Markup(_read("report.css")),
         script=Markup(script),
@@ -55,6 +56,11 @@ def _rate(per_second: float) -> str:
 def _plain(value: JsonValue) -> str:
     """Return an option as registry.yaml writes it: ``null`` and ``true``, text without quotes."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _line(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    """Return ``(step, value)`` of the rows of a log that have the value."""
+    return [(row["step"], row[name]) for row in rows if row.get(name) is not None]
 
 
 def _read(name: str) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import tarfile
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from mercore.cli import main
 from mercore.components import Inputs
 from mercore.errors import InputError, RunError
 from mercore.limits import Limits
@@ -165,6 +171,36 @@ def test_pictures_are_measured_once(tmp_path: Path) -> None:
     for number in (0, 2):
         (tmp_path / f"{number}.png").write_text("not looked at again")
     assert np.array_equal(sieve_of(tmp_path).measured(), first)
+
+
+def test_ctrl_c_keeps_what_is_measured_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = save(tmp_path / "faces/0.png", NOISE)
+    for number in range(1, 600):
+        os.link(first, tmp_path / f"faces/{number}.png")
+    arguments = ["pretrain", "vit_mae", "--images=faces", "--measure", "--out=out"]
+
+    def stop() -> None:
+        while not measured():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def measured() -> int:
+        return sum(int((np.load(file)[:, 0] > 0).sum()) for file in Path("out").glob("*.npy"))
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    result = CliRunner().invoke(main, arguments)
+    thread.join()
+    assert result.exit_code == 130
+    assert "Interrupted: what is done is kept; run it again to go on" in result.stderr
+    assert 0 < measured() < 600
+    assert measured() % 256 == 0
+    monkeypatch.setenv("RANK", "1")  # as in the second of two processes, which prints nothing
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stdout, measured()) == (0, "", 600)
 
 
 def test_sharpness_is_the_variance_of_the_laplacian() -> None:

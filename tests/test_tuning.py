@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from toy_projects import write_texts
 
 import mercore
 from mercore.cli import main
+from mercore.components import Encoder
 from mercore.errors import PluginError, RegistryError, RunError
 from mercore.media import Text
 from mercore.testing import TuningTests
+from mercore.tuning import Trainee
 from mercore.tuning._data import Order, balance
 from mercore.tuning._job import Job, fitting
 from mercore.tuning._plan import plan
@@ -70,6 +73,19 @@ def losses(out: str = "run") -> list[float]:
 
 def mer(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def imported(*arguments: str) -> set[str]:
+    """Return which of the heavy libraries a command imports."""
+    code = (
+        "import sys\nfrom mercore.cli import main\n"
+        f"main({list(arguments)!r}, standalone_mode=False)\n"
+        "print(*{'torch', 'transformers'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(TOYS)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env=environment)  # fmt: skip
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def in_a_child(work: Callable[[], object]) -> int:
@@ -154,6 +170,33 @@ def test_frozen_parameters_do_not_move() -> None:
     (state,) = {p.parent.name for p in Path("run/state").glob("checkpoint-18/model.safetensors")}
     held = load_file(f"run/state/{state}/model.safetensors")
     assert set(held) == {"head.weight", "head.bias"}
+
+
+def test_a_network_is_made_for_the_precision_of_the_device() -> None:
+    seen: list[str] = []
+
+    class Noting(Learning):
+        def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
+            seen.append(self.precision)
+            return super().prepare(encoder, classes, weights=weights)
+
+    replace(job(), tuning=Noting(epochs=1, batch=4)).run()
+    assert seen == ["float32"]  # what `auto` is on a CPU, also where there is a GPU beside it
+
+
+def test_the_log_is_written_for_tensorboard_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job(epochs=1).run()
+    assert not Path("run/tensorboard").exists()
+    job("board", epochs=1, tensorboard=True).run()
+    (events,) = Path("board/tensorboard").iterdir()
+    assert b"train/loss" in events.read_bytes()
+    assert job("board", epochs=1).folder.done(job("board", epochs=1).about)  # the same training
+    missing = "transformers.integrations.integration_utils.is_tensorboard_available"
+    monkeypatch.setattr(missing, lambda: False)
+    with pytest.raises(RunError, match="needs tensorboard, which is not installed; run `pip"):
+        job("other", epochs=1, tensorboard=True).run()
 
 
 # Interruption
@@ -310,6 +353,21 @@ def test_the_plan_is_what_the_backward_pass_keeps() -> None:
     assert (sharded.weights, sharded.optimiser) == (235, 470)
 
 
+def test_a_network_that_cannot_be_planned_is_said() -> None:
+    class Mute(torch.nn.Module):
+        def forward(self, counts: torch.Tensor) -> None:
+            raise NotImplementedError  # without a message
+
+    class Unplanned(Learning):
+        def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
+            trainee = super().prepare(encoder, classes, weights=weights)
+            trainee.module = Mute()
+            return trainee
+
+    with pytest.raises(RunError, match=r"run without its weights: NotImplementedError$"):
+        plan(Unplanned(), Learner(checkpoint="toy.safetensors"), 3)
+
+
 # The command
 
 
@@ -323,6 +381,11 @@ def test_the_command_prints_scores_and_the_line_of_the_registry() -> None:
     again = json.loads(mer("tune", "learner", "--device=cpu", *options, "--json").stdout)
     assert again["waf"] == 1.0
     assert again["uses"] == "learner"
+    assert imported("tune", "learner", "--device=cpu", *options) == set()  # nothing is to be done
+    report = mer("report", "runs/tune/learner")
+    assert report.output.splitlines()[1].split()[:4] == [
+        "learner", "18", f"{again['loss']:.4f}", "1.0000",
+    ]  # fmt: skip
     planned = mer("tune", "toy", *options, "--plan", "--memory=1MiB")
     assert "fits at most" in planned.output
     assert "235 of 235 parameters" in planned.output
@@ -340,12 +403,14 @@ def test_variations_are_put_side_by_side() -> None:
     assert [row["trained"] for row in rows] == [235, 27]
     assert all(0 <= row["probe"]["low"] <= row["probe"]["waf"] <= 1 for row in rows)
     assert mer(*arguments, "--with=train=all").exit_code == 1
+    report = json.loads(mer("report", "table", "--json").stdout)
+    assert [one["probe"] for one in report["trainings"]] == [row["probe"] for row in rows]
 
 
 def test_two_processes_do_together_what_one_does() -> None:
     options = [f"--with={name}={value}" for name, value in OPTIONS.items()]
     Path("mer.py").write_text("from mercore.cli import main\nmain()\n")
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "mer.py"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "mer.py"]
     command = [sys.executable, *launcher, "tune", "toy", "--device=cpu", *options, "--out=two"]
     environment = {**os.environ, "PYTHONPATH": str(TOYS)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -70,6 +70,7 @@ def pretrain(
     """
     from mercore.cli import tuned
     from mercore.tuning._pretrain import pretrain as pretrain_encoder
+    from mercore.tuning._world import rank
 
     with watching(given, given["registry"]) as watch:
         pretraining = _pretraining(name, given, watch)
@@ -79,6 +80,8 @@ def pretrain(
             about = pretraining.measured(options, Path(out))
         else:
             about = pretrain_encoder(pretraining, options, out, seed=seed)
+    if rank():  # one process prints
+        return
     if as_json:
         print_json(about)
     elif plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -30,7 +31,7 @@ def print_pretrained(about: Json) -> None:
     """Print what a pre-training came to, and how its checkpoint is used."""
     left_out = ", ".join(f"{why} {count}" for why, count in about["left_out"].items() if count)
     rows = [
-        ("loss, held out", f"{about['loss']:.4f}"),
+        ("loss, held out", _number(about["loss"])),
         ("samples", f"{about['trained_on']} trained on, {about['held_out']} held out"),
         ("left out", left_out or "none"),
     ]
@@ -47,6 +48,12 @@ def print_measured(about: Json) -> None:
         print_grid(Grid(("percentile", *parts), rows))
     unfit = f"{about['unreadable']} of them unreadable, {about['without_a_face']} without a face"
     click.echo(f"{about['pictures']} pictures, {unfit}")
+
+
+def print_reported(report: Json, page: Path) -> None:
+    """Print what the trainings of a report came to, and the path of the page."""
+    print_grid(grid_of_trainings(report))
+    click.echo(f"Report: {page}")
 
 
 def _print_training(head: tuple[str, str], rows: Sequence[tuple[str, str]], about: Json) -> None:
@@ -109,6 +116,38 @@ def _row(row: Json) -> tuple[str, ...]:
         f"{row['accuracy']:.4f}",
         f"{probe['waf']:.4f} ({probe['low']:.3f} to {probe['high']:.3f})",
     )
+
+
+def grid_of_trainings(report: Json) -> Grid:
+    """Return one row a training of a report."""
+    columns = (
+        "training",
+        "steps",
+        "loss",
+        "WAF",
+        "95% interval",
+        "accuracy",
+        "WAF of its features",
+    )
+    return Grid(columns, [_trained(one) for one in report["trainings"]])
+
+
+def _trained(one: Json) -> tuple[str, ...]:
+    scores, waf, probe = one["scores"], one["waf"], one["probe"]
+    if not scores:
+        last = one["log"][-1]["step"] if one["log"] else 0
+        return one["name"], f"{last}, not finished", "", "", "", "", ""
+    return (
+        one["name"],
+        f"{scores.get('steps', '')}",
+        _number(scores["loss"]) if "loss" in scores else "",
+        *((f"{waf['waf']:.4f}", _interval(scores), f"{waf['accuracy']:.4f}") if waf else ("",) * 3),
+        f"{probe['waf']:.4f}" if probe else "",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "no number" if value is None else f"{value:.4f}"
 
 
 def _interval(scores: Json) -> str:

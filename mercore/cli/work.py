@@ -110,14 +110,19 @@ def ensemble(as_json: bool, **files: Any) -> None:
 
 
 @click.command()
+@click.argument("training", required=False)
 @with_options([*FILES, JSON, *MARKUP])
-def report(as_json: bool, markup: str | None, **files: Any) -> None:
+def report(training: str | None, as_json: bool, markup: str | None, **files: Any) -> None:
     """Write report.html and report.json of a trained run.
 
-    With --latex or --markdown, print the branches by splits for a paper.
+    With --latex or --markdown, print the branches by splits for a paper. TRAINING is a folder of
+    `mer tune` or `mer pretrain`: the report is that of the training then, with its curves.
     """
     from mercore.cli import grids, tables
 
+    if training is not None:
+        _report_training(training, as_json, markup)
+        return
     content, page = open_project(files).report()
     if as_json:
         print_json(content)
@@ -125,6 +130,19 @@ def report(as_json: bool, markup: str | None, **files: Any) -> None:
         print_markup(grids.branches_by_split(content), markup)
     else:
         tables.print_report(content, page)
+
+
+def _report_training(folder: str, as_json: bool, markup: str | None) -> None:
+    from mercore.cli import tuned
+    from mercore.tuning.report import write_report
+
+    content, page = write_report(folder)
+    if as_json:
+        print_json(content)
+    elif markup:
+        print_markup(tuned.grid_of_trainings(content), markup)
+    else:
+        tuned.print_reported(content, page)
 
 
 @click.command()

@@ -21,7 +21,7 @@ from mercore.nn._network import (
 )
 from mercore.nn._onnx import OnnxModel, onnx_session
 from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
-from mercore.nn._policies import freed, frozen_dtype, merged, rated, recomputing
+from mercore.nn._policies import freed, frozen_dtype, merged, rated, recomputing, save_adapter
 from mercore.nn._prediction import load_network
 from mercore.nn._quiet import quiet_transformers
 
@@ -58,6 +58,7 @@ __all__ = [
     "recomputing",
     "resized",
     "rows",
+    "save_adapter",
     "split_missing",
     "stretched",
     "zscore",

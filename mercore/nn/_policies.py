@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mercore.nn._devices import dtype_of
@@ -42,19 +44,26 @@ def freed(
 
 
 def _add_lora(blocks: nn.ModuleList, policy: Policy, attention: Sequence[str]) -> None:
-    peft = needed("peft", "`train: lora`", "run `pip install 'mercore[tune]'`")
     every = [name for name, part in blocks.named_modules() if isinstance(part, nn.Linear)]
     own = [name for name in every if name.endswith(tuple(attention))]
-    config = peft.LoraConfig(
-        r=policy.lora_rank,
-        lora_alpha=policy.lora_alpha,
-        lora_dropout=policy.lora_dropout,
-        target_modules=every if policy.lora_layers == "all" else own,
-    )
-    peft.inject_adapter_in_model(config, blocks)
+    config = _lora(policy, every if policy.lora_layers == "all" else own)
+    _peft().inject_adapter_in_model(config, blocks)
     for name, parameter in blocks.named_parameters():
         if _ADDED in name:
             parameter.data = parameter.data.float()
+
+
+def _lora(policy: Policy, layers: Sequence[str]) -> Any:
+    return _peft().LoraConfig(
+        r=policy.lora_rank,
+        lora_alpha=policy.lora_alpha,
+        lora_dropout=policy.lora_dropout,
+        target_modules=list(layers),
+    )
+
+
+def _peft() -> Any:
+    return needed("peft", "`train: lora`", "run `pip install 'mercore[tune]'`")
 
 
 def rated(module: nn.Module, policy: Policy, *, new: Sequence[str] = ("head",)) -> list[Group]:
@@ -87,6 +96,29 @@ def merged(tensors: Mapping[str, Tensor], policy: Policy) -> dict[str, Tensor]:
             out, into = (tensors[f"{stem}.lora_{part}.default.weight"].float() for part in "BA")
             found[own] = tensor.float() + scale * out @ into
     return found
+
+
+def save_adapter(
+    folder: Path, tensors: Mapping[str, Tensor], policy: Policy, *, inside: str, checkpoint: str
+) -> None:
+    """Write what LoRA added into ``folder/adapter``, as peft's own ``save_pretrained`` does.
+
+    It is for the network of transformers whose parameters are those below the name `inside`, with
+    the weights of `checkpoint`: ``PeftModel.from_pretrained(network, folder / "adapter")``. Without
+    LoRA nothing is written.
+    """
+    added = {
+        name.removeprefix(inside).replace(".default.", "."): tensor.contiguous().cpu()
+        for name, tensor in tensors.items()
+        if _ADDED in name and name.startswith(inside)
+    }
+    if not added:
+        return
+    config = _lora(policy, sorted({name.partition(_ADDED)[0] for name in added}))
+    config.base_model_name_or_path = checkpoint
+    config.save_pretrained(folder / "adapter")
+    named = {f"base_model.model.{name}": tensor for name, tensor in added.items()}
+    save_file(named, folder / "adapter/adapter_model.safetensors", {"format": "pt"})
 
 
 def frozen_dtype(train: str, precision: str) -> torch.dtype:

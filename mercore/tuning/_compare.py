@@ -52,7 +52,9 @@ def compare(
     rows: list[dict[str, JsonValue]] = []
     for each in varied:
         job = job_of(project, name, {**options, **each}, Path(out) / _folder(each), fold=fold)
-        rows.append({"varied": each, **job.run(), "probe": dict(probed(project, job))})
+        scores, probe = job.run(), probed(project, job)
+        job.folder.save_probe(dict(probe))
+        rows.append({"varied": each, **scores, "probe": dict(probe)})
     return rows
 
 

@@ -31,12 +31,14 @@ class TuningFolder:
 
         tuning.json       what is trained, on what, how, and by which versions; written first
         state/            checkpoints to go on from
+        tensorboard/      the log for TensorBoard, where it is asked for
         log.csv           loss, learning rate and scores by step
         failed.jsonl      samples that could not be read
         pictures-*.npy    what was measured of the pictures of a pre-training
         predictions.csv   id, label, predicted class and probabilities of the held-out fold
         checkpoint/       the trained weights in the layout that the encoder reads
         metrics.json      the scores; written last
+        probe.json        how well a classifier does on the features, where trainings are compared
     """
 
     path: Path
@@ -52,15 +54,20 @@ class TuningFolder:
         return self.path / "failed.jsonl"
 
     @property
+    def board(self) -> Path:
+        """Where the log for TensorBoard lies."""
+        return self.path / "tensorboard"
+
+    @property
     def checkpoint(self) -> Path:
         """The trained weights, as the encoder reads them."""
         return self.path / "checkpoint"
 
     def begin(self, about: Mapping[str, JsonValue]) -> None:
         """Take note of what is trained; raises RunError for a folder of another training."""
-        before = self._read("tuning.json")
+        before = self.read("tuning.json")
         if before is None:
-            replace(self.path / "tuning.json", _json(about))
+            replace(self.path / "tuning.json", json_bytes(about))
         elif other := _different(before, about):
             raise RunError(
                 f"{self.path}: holds a training with other {', '.join(other)}; give another --out, "
@@ -69,7 +76,7 @@ class TuningFolder:
 
     def done(self, about: Mapping[str, JsonValue]) -> dict[str, JsonValue] | None:
         """Return the scores of this training where it came to its end, else None."""
-        before, scores = self._read("tuning.json"), self._read("metrics.json")
+        before, scores = self.read("tuning.json"), self.read("metrics.json")
         same = before is not None and not _different(before, about)
         return scores if same and self.checkpoint.is_dir() else None
 
@@ -112,11 +119,17 @@ class TuningFolder:
             raise RunError(f"cannot write {new}: {error.strerror}; free some space") from error
         new.rename(self.checkpoint)
 
-    def finish(self, scores: Mapping[str, JsonValue]) -> None:
-        """Write the scores, which says that the training is done."""
-        replace(self.path / "metrics.json", _json(scores))
+    def finish(self, scores: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        """Write the scores, which says that the training is done; return what was written."""
+        replace(self.path / "metrics.json", json_bytes(scores))
+        return self.read("metrics.json") or {}
 
-    def _read(self, name: str) -> dict[str, JsonValue] | None:
+    def save_probe(self, probe: Mapping[str, JsonValue]) -> None:
+        """Write how well a classifier does on the features of the trained encoder."""
+        replace(self.path / "probe.json", json_bytes(probe))
+
+    def read(self, name: str) -> dict[str, JsonValue] | None:
+        """Return the content of a JSON file; None where there is none, or it is damaged."""
         try:
             content = json.loads((self.path / name).read_bytes())
         except (FileNotFoundError, ValueError):
@@ -132,5 +145,7 @@ def _different(before: Mapping[str, JsonValue], now: Mapping[str, JsonValue]) ->
     return sorted(name for name in names if before.get(name) != now.get(name))
 
 
-def _json(value: Mapping[str, JsonValue]) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+def json_bytes(value: Mapping[str, JsonValue]) -> bytes:
+    """Return the value as JSON, with null for what is no finite number."""
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -20,11 +20,12 @@ from mercore.errors import RunError
 from mercore.machine import Machine
 from mercore.nn import quiet_transformers
 from mercore.signals import taken
+from mercore.tuning._arguments import arguments_of, settled
 from mercore.tuning._data import Examples, Source, balance, failed
 from mercore.tuning._folder import TuningFolder
 from mercore.tuning._options import Classifying, Tuning
 from mercore.tuning._trainee import Trainee
-from mercore.tuning._trainer import Loop, arguments_of, early_stop, last_checkpoint
+from mercore.tuning._trainer import Loop, board, early_stop, last_checkpoint
 from mercore.tuning._world import world
 from mercore.watch import Silent, Watch
 
@@ -93,12 +94,13 @@ class Job:
 
     def _loop(self, at_once: int) -> Loop:
         set_seed(self.seed)
-        trainee = self.tuning.prepare(self.encoder, len(self.classes))
+        device = self.machine.chosen_device()
+        tuning = settled(self.tuning, device)
+        trainee = tuning.prepare(self.encoder, len(self.classes))
         train = self._examples(trainee, self.train, training=True)
         steps = max(1, len(train) // self.tuning.batch)
-        device = self.machine.chosen_device()
         arguments = arguments_of(
-            self.tuning,
+            tuning,
             self.folder.state,
             device=device,
             seed=self.seed,
@@ -108,11 +110,11 @@ class Job:
         )
         return Loop(
             trainee,
-            self.tuning,
+            tuning,
             arguments,
             train,
             self._examples(trainee, self.valid, training=False),
-            [_Telling(self), *early_stop(self.tuning)],
+            [_Telling(self), *board(tuning, self.folder.board), *early_stop(tuning)],
             **self._balance(),
         )
 
@@ -157,8 +159,7 @@ class Job:
             logits = np.asarray(result.predictions)
             scores |= self.folder.save_predictions(names, self.classes, labels, logits)
         self.folder.save_checkpoint(lambda folder: loop.trainee.save(folder, tensors))
-        self.folder.finish(scores)
-        return scores
+        return self.folder.finish(scores)
 
 
 def fitting(tuning: Tuning, most: int) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Tuning(BaseModel, ABC):
     """A way to train an encoder; its fields are the options of ``--with``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: float = Field(default=50, gt=0)
     """Passes over the training samples."""
@@ -52,6 +52,8 @@ class Tuning(BaseModel, ABC):
     """Steps between two evaluations, each with a checkpoint; null for one an epoch."""
     patience: int | None = Field(default=None, ge=1)
     """End after so many evaluations without a better one; null to go on."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too: ``tensorboard --logdir`` of the folder of the training."""
 
     @abstractmethod
     def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
@@ -131,6 +133,6 @@ class PicturePretraining(Unlabelled):
 
 
 def described(tuning: Tuning) -> dict[str, JsonValue]:
-    """Return all options of a training as JSON values."""
-    described: dict[str, JsonValue] = tuning.model_dump(mode="json")
+    """Return all options that may change a training, as JSON values."""
+    described: dict[str, JsonValue] = tuning.model_dump(mode="json", exclude={"tensorboard"})
     return described

@@ -151,7 +151,7 @@ def _saved(trainee: Trainee, examples: Sequence[Any], tuning: Tuning) -> int:
         except (NotImplementedError, RuntimeError) as error:
             raise RunError(
                 "the memory cannot be planned: the network does not run without its weights: "
-                f"{str(error).splitlines()[0]}"
+                f"{(str(error) or type(error).__name__).splitlines()[0]}"
             ) from error
         del graph
     return blocks.kept(saved, recompute=tuning.recompute)

@@ -27,8 +27,9 @@ Train = Annotated[str, AfterValidator(_formed)]
 class Policy(BaseModel):
     """Options of what is trained; mixed into a Tuning: ``class MyTuning(Policy, Classifying)``.
 
-    ``mercore.nn`` has what does as they say: ``freed``, ``rated``, ``merged``, ``frozen_dtype``. A
-    plugin with more choices declares the field anew: ``train: Literal["projector"] | Train``.
+    ``mercore.nn`` has what does as they say: ``freed``, ``rated``, ``merged``, ``save_adapter``,
+    ``frozen_dtype``. A plugin with more choices declares the field anew:
+    ``train: Literal["projector"] | Train``.
     """
 
     train: Train = "all"

@@ -56,6 +56,9 @@ class Trainee(ABC):
         With ``shares``, ``(samples,)`` in [0, 1], the core mixes the classes as the batch mixed
         the examples: one is itself by its share, and by the rest the one as far from the end as it
         is from the beginning (mixup, Zhang et al. 2018, arXiv:1710.09412).
+
+        With ``items``, ``(samples,)`` int64, the loss is the mean over so many items of each
+        sample, such as its tokens, and every item of a step counts alike; without, every sample.
         """
 
     def groups(self) -> list[Group]:

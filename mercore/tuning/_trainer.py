@@ -22,19 +22,18 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from mercore.errors import RunError
 from mercore.metrics import waf
 from mercore.tuning._data import UNKNOWN, Collate, Examples, Order
 from mercore.tuning._options import Classifying, Tuning
 from mercore.tuning._trainee import Trainee
-from mercore.tuning._world import world
 
 if TYPE_CHECKING:
     from mercore.media import FloatArray
 
 _WEIGHTS, _STATE = "model.safetensors", "trainer_state.json"
-_LOGS = 20  # lines of the log an epoch
 
 
 class Loop(Trainer):
@@ -65,7 +64,7 @@ class Loop(Trainer):
             compute_metrics=scores if isinstance(tuning, Classifying) else None,
             callbacks=list(callbacks),
         )
-        self.model_accepts_loss_kwargs = False  # whatever the forward of the module takes
+        self.model_accepts_loss_kwargs = True  # compute_loss does: the Trainer divides by nothing
         self.remove_callback(PrinterCallback)
 
     def compute_loss(
@@ -75,7 +74,11 @@ class Loop(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Return the loss; raises RunError where it is no number."""
+        """Return the loss, or what a batch adds to that of the step; RunError for no number.
+
+        The step has `num_items_in_batch` items on all devices, over which the gradient is averaged.
+        """
+        items = _items(inputs)
         labels, shares = inputs.pop("labels"), inputs.pop("shares", None)
         outputs = model(**inputs)
         if shares is not None:
@@ -86,6 +89,8 @@ class Loop(Trainer):
                 f"the loss is {loss.item()} after {self.state.global_step} steps; the checkpoints "
                 "from before are kept: give a lower lr, or `precision: float32`"
             )
+        if num_items_in_batch is not None:
+            loss = loss * (items * self.accelerator.num_processes / num_items_in_batch)
         return (loss, {**outputs, "loss": loss}) if return_outputs else loss
 
     def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -100,6 +105,12 @@ class Loop(Trainer):
             # Labels that are shares of the classes have no index to leave out.
             ignore_index=-100 if labels.is_floating_point() else UNKNOWN,
         )
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor:
+        """Return the items of the batches that a step accumulates, on all devices."""
+        items = torch.as_tensor(sum(map(_items, batch_samples)), device=device)
+        found: Tensor = self.accelerator.gather(items).sum()
+        return found
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return the optimiser of the trainee's groups."""
@@ -139,6 +150,11 @@ class Loop(Trainer):
         save_file(kept, folder / _WEIGHTS, {"format": "pt"})
 
 
+def _items(batch: Mapping[str, Any]) -> Any:
+    """Return how many items the loss of a batch is the mean of."""
+    return batch["items"].sum() if "items" in batch else len(batch["labels"])
+
+
 def mixed(labels: Tensor, shares: Tensor, classes: int) -> Tensor:
     """Return ``(samples, classes)``: each sample's class by its share, that of its partner else."""
     own, share = one_hot(labels, classes).float(), shares.unsqueeze(1)
@@ -158,59 +174,6 @@ def scores(evaluated: Any) -> dict[str, float]:
     }
 
 
-def arguments_of(
-    tuning: Tuning, folder: Path, *, device: str, seed: int, threads: int, steps: int, at_once: int
-) -> TrainingArguments:
-    """Return the options as the Trainer takes them; `steps` are those of an epoch."""
-    when = "epoch" if tuning.evaluate is None else "steps"
-    kind = _precision(tuning, device)
-    best = "waf" if isinstance(tuning, Classifying) else "loss"
-    return TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=tuning.epochs,
-        per_device_train_batch_size=at_once,
-        per_device_eval_batch_size=at_once,
-        gradient_accumulation_steps=accumulated(tuning, at_once),
-        lr_scheduler_type=tuning.schedule,
-        warmup_steps=tuning.warmup,  # below 1: a share of all
-        max_grad_norm=tuning.clip or 0.0,
-        bf16=kind == "bfloat16",
-        fp16=kind == "float16",
-        torch_compile=tuning.compile,
-        eval_strategy=when,
-        save_strategy=when,
-        eval_steps=tuning.evaluate,
-        save_steps=tuning.evaluate or 500,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model=best,
-        greater_is_better=best == "waf",
-        prediction_loss_only=best == "loss",
-        logging_steps=max(1, steps // _LOGS),
-        logging_nan_inf_filter=False,
-        dataloader_num_workers=threads,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        seed=seed,
-        use_cpu=device == "cpu",
-        report_to=[],
-        disable_tqdm=True,
-        ddp_find_unused_parameters=False,
-    )
-
-
-def accumulated(tuning: Tuning, at_once: int) -> int:
-    """Return how many batches of so many samples a step accumulates."""
-    return tuning.batch // (at_once * world())
-
-
-def _precision(tuning: Tuning, device: str) -> str:
-    if tuning.precision != "auto":
-        return tuning.precision
-    able = device != "cpu" and torch.cuda.is_bf16_supported()
-    return "bfloat16" if able else "float32"
-
-
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the last whole checkpoint: its state is written last."""
     whole = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")
@@ -224,6 +187,21 @@ def _state(checkpoint: Path) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return None
     return state
+
+
+def board(tuning: Tuning, folder: Path) -> list[TrainerCallback]:
+    """Return what writes the log for TensorBoard, where that is asked for."""
+    if not tuning.tensorboard:
+        return []
+    try:
+        callback = TensorBoardCallback()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise RunError(
+            "`tensorboard: true` needs tensorboard, which is not installed; "
+            "run `pip install tensorboard`"
+        ) from error
+    callback.logging_dir = str(folder)
+    return [callback]
 
 
 def early_stop(tuning: Tuning) -> list[TrainerCallback]:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import JsonValue, ValidationError
 
-from mercore.branches import assign_folds
-from mercore.components import Encoder, IntArray
+from mercore.components import Encoder
 from mercore.errors import PluginError, RegistryError, RunError, did_you_mean, few, listed
 from mercore.fingerprints import describe, fingerprint
 from mercore.packages import installed, needed, versions
 from mercore.pipeline import Node
 from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
+from mercore.tuning._folder import TuningFolder
+from mercore.tuning._folds import Targets, parted
 from mercore.tuning._options import Classifying, Tuning, described
 from mercore.tuning._world import world
 
 if TYPE_CHECKING:
     from mercore.project import Project
-    from mercore.tuning._job import Job, Part
+    from mercore.tuning._job import Job
 
 
 def feature_of(project: Project, name: str) -> Node:
@@ -81,11 +81,11 @@ def tune(
 
     ``with`` are the options by which the feature reads what was trained.
     """
-    job = job_of(project, name, options, out, fold=fold)
-    scores = job.run()
-    node = feature_of(project, name)
+    asked = _asked(project, name, options, out, fold)
+    scores = asked.folder.done(asked.about) or asked.job().run()
+    node, checkpoint = asked.node, asked.folder.checkpoint
     own = node.component.model_dump(mode="json")
-    trained = job.tuning.trained(job.encoder, job.folder.checkpoint).model_dump(mode="json")
+    trained = asked.tuning.trained(asked.encoder, checkpoint).model_dump(mode="json")
     changed = {name: value for name, value in trained.items() if value != own[name]}
     return {"feature": node.name, "uses": node.component.name, "with": changed, **scores}
 
@@ -117,44 +117,82 @@ def job_of(
 
     The samples of the fold `fold` of the registry's cross-validation are held out.
     """
-    check_installed()
-    from mercore.tuning._folder import TuningFolder
-    from mercore.tuning._job import Job
+    return _asked(project, name, options, out, fold).job()
 
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A training as it is asked for: what trains is not imported before it is needed."""
+
+    project: Project
+    node: Node
+    encoder: Encoder
+    tuning: Classifying
+    classes: tuple[str, ...]
+    fold: int
+    reader: Reader
+    train: Targets
+    valid: Targets
+    folder: TuningFolder
+
+    @property
+    def about(self) -> dict[str, JsonValue]:
+        """All that decides the result."""
+        content = self.project.pipeline.registry.content
+        return {
+            "aim": "tune",
+            "feature": self.node.name,
+            "encoder": describe(self.encoder),
+            "options": described(self.tuning),
+            "classes": list(self.classes),
+            "fold": self.fold,
+            "seed": content.seed,
+            "samples": {"train": len(self.train.samples), "valid": len(self.valid.samples)},
+            "data": fingerprint([content.folds, *self.train.described, *self.valid.described]),
+            "versions": {**versions({self.node.origin}), **trainers()},
+        }
+
+    def job(self) -> Job:
+        """Return what can be run."""
+        from mercore.tuning._data import Samples
+        from mercore.tuning._job import Job, Part
+
+        train, valid = (
+            Part(Samples(self.reader, targets.samples), targets.labels)
+            for targets in (self.train, self.valid)
+        )
+        return Job(
+            name=f"tune {self.node.name}",
+            encoder=self.encoder,
+            tuning=self.tuning,
+            train=train,
+            valid=valid,
+            classes=self.classes,
+            folder=self.folder,
+            about=self.about,
+            machine=self.project.machine,
+            seed=self.project.pipeline.registry.content.seed,
+            watch=self.project.watch,
+        )
+
+
+def _asked(
+    project: Project, name: str, options: Mapping[str, Any], out: str | Path, fold: int
+) -> _Asked:
+    check_installed()
     node = feature_of(project, name)
     encoder, tuning = _on_labels(node, options)
     classes = tuning.targets(project.classes)
-    train, valid = _parts(project, node, tuning, fold)
-    about: dict[str, JsonValue] = {
-        "aim": "tune",
-        "feature": node.name,
-        "encoder": describe(encoder),
-        "options": described(tuning),
-        "classes": list(classes),
-        "fold": fold,
-        "seed": project.pipeline.registry.content.seed,
-        "samples": {"train": len(train.labels), "valid": len(valid.labels)},
-        "data": fingerprint([project.pipeline.registry.content.folds, *_ids(train, valid)]),
-        "versions": {**versions({node.origin}), **trainers()},
-    }
-    return Job(
-        name=f"tune {node.name}",
-        encoder=encoder,
-        tuning=tuning,
-        train=train,
-        valid=valid,
-        classes=classes,
-        folder=TuningFolder(Path(out)),
-        about=about,
-        machine=project.machine,
-        seed=project.pipeline.registry.content.seed,
-        watch=project.watch,
-    )
+    reader, upstream = reader_of(project, node)
+    train, valid = parted(project, node.name, upstream, tuning, fold)
+    folder = TuningFolder(Path(out))
+    return _Asked(project, node, encoder, tuning, classes, fold, reader, train, valid, folder)
 
 
 def check_installed() -> None:
     """Raise RunError where what trains is not installed."""
-    needed("transformers", "training an encoder", "run `pip install 'mercore[tune]'`")
+    if installed("transformers") is None:  # importing it takes a second
+        needed("transformers", "training an encoder", "run `pip install 'mercore[tune]'`")
 
 
 def _on_labels(node: Node, options: Mapping[str, Any]) -> tuple[Encoder, Classifying]:
@@ -171,40 +209,6 @@ def trainers() -> dict[str, str]:
     """Return the versions of what trains."""
     found = {name: installed(name) for name in ("transformers", "accelerate", "peft")}
     return {name: version for name, version in found.items() if version}
-
-
-def _ids(*parts: Part) -> list[JsonValue]:
-    return [
-        [part.source.name(row), int(part.labels[row])]
-        for part in parts
-        for row in range(len(part.labels))
-    ]
-
-
-def _parts(project: Project, node: Node, tuning: Classifying, fold: int) -> tuple[Part, Part]:
-    """Return the samples to train on, and those of the fold, as far as their streams are there."""
-    content, samples = project.pipeline.registry.content, project.manifest.samples
-    if not 0 <= fold < content.folds:
-        raise RunError(f"fold {fold}: expected 0 to {content.folds - 1} (folds: {content.folds})")
-    folds = assign_folds(
-        samples, project.labels, content.folds, content.seed, project.pipeline.classes
-    )
-    reader, upstream = reader_of(project, node)
-    targets = _targets(project, tuning)
-    usable = np.array([all(stream.has(s) for stream in upstream) for s in samples])
-    train = np.flatnonzero(usable & (folds >= 0) & (folds != fold))
-    valid = np.flatnonzero(usable & (folds == fold))
-    if not len(train) or not len(valid):
-        streams = ", ".join(stream.name for stream in upstream)
-        raise RunError(f"no sample has what {node.name!r} reads ({streams}); see `mer status`")
-    return _part(reader, samples, targets, train), _part(reader, samples, targets, valid)
-
-
-def _part(reader: Reader, samples: Any, targets: IntArray, rows: IntArray) -> Part:
-    from mercore.tuning._data import Samples
-    from mercore.tuning._job import Part
-
-    return Part(Samples(reader, [samples[row] for row in rows]), targets[rows])
 
 
 def reader_of(project: Project, node: Node) -> tuple[Reader, list[Upstream]]:
@@ -230,11 +234,3 @@ def _one_first() -> Iterator[None]:
 
     with PartialState().main_process_first():
         yield
-
-
-def _targets(project: Project, tuning: Classifying) -> IntArray:
-    """Return ``(samples,)`` the class that each sample is to be learnt as, -1 for none."""
-    classes = project.classes
-    learnt = tuning.targets(classes)
-    places = [learnt.index(tuning.label_map.get(label, label)) for label in classes]
-    return np.array([*places, -1], np.int64)[project.labels]

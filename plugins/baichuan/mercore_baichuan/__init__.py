@@ -63,8 +63,9 @@ class BaichuanPretraining(_Recipe, Unlabelled):
     """Going on with pre-training: the next token of the texts, without labels.
 
     Texts are read as they are, without `prompt` and `chat`, and end with the model's end token. The
-    loss is the mean over the tokens of a batch on a device. Defaults, types and what is saved are
-    those of ``mer tune baichuan``; Baichuan2's auxiliary loss on large logits is left out.
+    loss is the mean over the tokens of a step, on all devices; that of an evaluation the mean over
+    what is read at once. Defaults, types and what is saved are those of ``mer tune baichuan``;
+    Baichuan2's auxiliary loss on large logits is left out.
     """
 
     tokens: int = Field(default=512, ge=2)

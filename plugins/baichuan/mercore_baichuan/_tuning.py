@@ -100,9 +100,9 @@ class LanguageTrainee(Trainee):
         return {"ids": np.array(ids[start : start + most])}
 
     def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Return the same with padding behind, ``(batch, tokens)``, and how many there are."""
-        lengths = torch.tensor([len(example["ids"]) for example in examples])
-        return {"ids": _padded(examples, "ids"), "lengths": lengths}
+        """Return the same with padding behind, ``(batch, tokens)``, and how many are predicted."""
+        items = torch.tensor([len(example["ids"]) - 1 for example in examples])
+        return {"ids": _padded(examples, "ids"), "items": items}
 
     def groups(self) -> list[Group]:
         """Return what LoRA adds at the whole rate, other weights at less."""
@@ -138,14 +138,15 @@ class LanguageModel(nn.Module):
         self.lm_head = head
         self._normed = normed
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    def forward(self, ids: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """Return ``{"loss": mean}``; `items` are how many tokens of each text are predicted."""
         states = self.decoder(ids)[:, :-1]  # (batch, tokens - 1, dim)
         weight = self.lm_head.weight
         weight = nn.functional.normalize(weight) if self._normed else weight
         with self.decoder.precision(ids):
             logits = nn.functional.linear(states, weight)  # (batch, tokens - 1, vocabulary)
         places = torch.arange(1, ids.shape[1], device=ids.device)
-        targets = ids[:, 1:].masked_fill(places >= lengths[:, None], -100)
+        targets = ids[:, 1:].masked_fill(places > items[:, None], -100)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
         return {"loss": loss}
 

@@ -191,6 +191,12 @@ def test_pretraining_lowers_the_loss_and_its_checkpoint_is_read(
     assert min(losses) < losses[0]
     assert scores["with"] == {"checkpoint": "run/checkpoint"}
     assert features(Path("run/checkpoint")).shape == (len(TEXTS), 40)
+    # Tokens of a step count alike, however many of its texts are read at once.
+    pretrain(pretraining, {**options, "epochs": 0.5, "at_once": 4}, "whole")
+    with Path("whole/log.csv").open() as file:
+        (first,) = [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+    with Path("run/log.csv").open() as file:
+        assert float(next(csv.DictReader(file))["loss"]) == pytest.approx(first, abs=2e-6)
 
 
 def test_what_is_frozen_is_bfloat16_and_what_is_trained_float32() -> None:

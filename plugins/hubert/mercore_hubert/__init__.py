@@ -36,7 +36,9 @@ class HubertTuning(Policy, Classifying):
     rising, which is a cosine here; its head reads the last layer alone. No block is left out at
     random (LayerDrop), as its hidden state would be missing.
 
-    Weights are trained in float32. The whole network is saved, in the layout of transformers.
+    Weights are trained in float32. The whole network is saved, in the layout of transformers. What
+    LoRA added is part of it; ``checkpoint/adapter`` has it alone, in the layout of peft, for
+    transformers' ``HubertModel`` with the weights that the training began from.
     """
 
     epochs: float = Field(default=30, gt=0)

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mercore.components import Inputs
 from mercore.errors import CheckpointError
 from mercore.inputs import audio_of
-from mercore.nn import chosen, freed, merged, rated, recomputing, zscore
+from mercore.nn import chosen, freed, merged, rated, recomputing, save_adapter, zscore
 from mercore.tuning import Example, Group, Trainee
 from mercore_hubert import Hubert, HubertTuning
 from mercore_hubert._audio import Convolutions
@@ -74,7 +74,10 @@ class HubertTrainee(Trainee):
         return rated(self.module, self._tuning)
 
     def save(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Write the layout of transformers: the trained weights, and those behind them."""
+        """Write the layout of transformers: the trained weights, and those behind them.
+
+        LoRA is part of the weights; as an adapter of the checkpoint it lies beside them too.
+        """
         found = published(self._checkpoint)
         depth = found.config.num_hidden_layers
         whole = filled(found, depth, device="cpu", dtype=torch.float32).state_dict()
@@ -88,6 +91,7 @@ class HubertTrainee(Trainee):
         save_file(named, folder / "model.safetensors", {"format": "pt"})
         for name, content in found.described().items():
             (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        save_adapter(folder, tensors, self._tuning, inside=_NETWORK, checkpoint=self._checkpoint)
 
 
 class Classifier(nn.Module):

@@ -14,7 +14,9 @@ import pytest
 import tiny_hubert as tiny
 import torch
 from hubert_reference import Reference, encode, inputs, sound, zero_mean
+from peft import PeftModel
 from torch.nn.functional import cross_entropy
+from transformers import HubertModel
 
 import mercore
 from mercore.errors import CheckpointError, RunError
@@ -23,6 +25,8 @@ from mercore.tuning import Trainee
 from mercore.tuning._plan import plan
 from mercore.tuning._tune import job_of, tuning_of
 from mercore_hubert import Hubert, HubertTuning
+from mercore_hubert._network import filled
+from mercore_hubert._published import published
 from mercore_hubert._tuning import spans
 
 CLIPS = [sound(samples, seed) for seed, samples in enumerate((1_500, 4_000, 3_000))]
@@ -112,6 +116,30 @@ def test_steps_lower_the_loss_and_the_saved_checkpoint_gives_what_was_trained(
     with torch.no_grad():
         read = trainee.module.head(torch.from_numpy(features))
     assert torch.allclose(read, logits(trainee), rtol=0, atol=1e-5)
+
+
+# peft asks transformers for it.
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_what_lora_adds_is_saved_as_peft_reads_it_too(tmp_path: Path) -> None:
+    trainee = trainee_of(folder("large"), train="lora", lora_rank=2, lora_alpha=6)
+    trained(trainee)
+    trainee.save(tmp_path, trainee.module.state_dict())
+    adapted = PeftModel.from_pretrained(whole(folder("large")), tmp_path / "adapter")
+    before, own, merged = (
+        network(torch.from_numpy(CLIPS[0])[None]).last_hidden_state
+        for network in (whole(folder("large")), adapted.eval(), whole(tmp_path))
+    )
+    assert torch.allclose(own, merged, rtol=0, atol=1e-5)
+    assert not torch.allclose(own, before, rtol=0, atol=1e-3)
+
+
+def whole(checkpoint: Path) -> HubertModel:
+    """Return transformers' network with all its blocks."""
+    found = published(str(checkpoint))
+    depth = found.config.num_hidden_layers
+    model: HubertModel = filled(found, depth, device="cpu", dtype=torch.float32)
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def test_of_a_fairseq_file_blocks_behind_the_features_are_saved_as_they_were(

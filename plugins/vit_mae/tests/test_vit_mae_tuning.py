@@ -20,7 +20,8 @@ from mercore.testing import TuningTests
 from mercore.tuning import Trainee
 from mercore.tuning._trainer import mixed
 from mercore.tuning._tune import tune, tuning_of
-from mercore_vit_mae import VitMAE, VitTuning
+from mercore_vit_mae import VitMAE, VitPretraining, VitTuning
+from mercore_vit_mae._network import Published
 from mercore_vit_mae._tuning import VitTrainee
 
 
@@ -114,6 +115,21 @@ def test_mixup_mixes_pictures_and_classes_alike(checkpoint: str) -> None:
     assert labels.sum(1).tolist() == pytest.approx([1, 1, 1])
     assert "shares" not in own.batch([example(own, 1, training=False)])
     assert float(cross_entropy(torch.zeros(3, 3), labels)) == pytest.approx(np.log(3))
+
+
+def test_colours_that_a_checkpoint_names_are_saved_with_what_was_trained(tmp_path: Path) -> None:
+    start = tiny.write(tmp_path / "start")
+    colours = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+    tiny.dump(start / "preprocessor_config.json", {**tiny.PREPROCESSOR, **colours})
+    encoder = VitMAE(checkpoint=str(start))
+    pretraining = VitPretraining(start=str(start), decoder_dim=16, decoder_depth=2, decoder_heads=2)
+    for number, tuning in enumerate((VitTuning(), pretraining)):
+        trained, folder = tuning.prepare(encoder, 3), tmp_path / str(number)
+        folder.mkdir()
+        trained.save(folder, trained.module.state_dict())
+        found = Published(VitMAE(checkpoint=str(folder)))
+        assert (found.told.mean, found.told.std) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+        assert found.sizes.side == tiny.SIDE
 
 
 def test_dropped_paths_are_more_the_deeper_a_block_lies(checkpoint: str) -> None:

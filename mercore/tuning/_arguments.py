@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from mercore.errors import RunError
 from mercore.tuning._options import Classifying, Tuning
 from mercore.tuning._world import world
 
@@ -17,10 +18,15 @@ def arguments_of(
     tuning: Tuning, folder: Path, *, device: str, seed: int, threads: int, steps: int, at_once: int
 ) -> TrainingArguments:
     """Return the arguments of the Trainer; `steps` are those of an epoch."""
+    if device not in ("cpu", "cuda", "cuda:0"):
+        raise RunError(
+            f"device {device!r}: a training takes the first GPU; say which one that is by "
+            "CUDA_VISIBLE_DEVICES"
+        )
     when = "epoch" if tuning.evaluate is None else "steps"
     kind = tuning.precision
     best = "waf" if isinstance(tuning, Classifying) else "loss"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=tuning.epochs,
         per_device_train_batch_size=at_once,
@@ -52,6 +58,8 @@ def arguments_of(
         disable_tqdm=True,
         ddp_find_unused_parameters=False,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else it splits a batch over all GPUs that it sees
+    return arguments
 
 
 def accumulated(tuning: Tuning, at_once: int) -> int:

@@ -7,7 +7,7 @@ from mercore.nn._audio import zscore
 from mercore.nn._checkpoint import Checkpoint
 from mercore.nn._configs import parsed, read_json
 from mercore.nn._devices import device_of, dtype_of, moved, rows
-from mercore.nn._fill import Rule, built, fill
+from mercore.nn._fill import Rule, built, fill, restored
 from mercore.nn._fitting import fit_network
 from mercore.nn._hidden import HiddenStates, chosen
 from mercore.nn._network import (
@@ -20,7 +20,14 @@ from mercore.nn._network import (
     split_missing,
 )
 from mercore.nn._onnx import OnnxModel, onnx_session
-from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
+from mercore.nn._pictures import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    mean_of_samples,
+    normalised,
+    resized,
+    stretched,
+)
 from mercore.nn._policies import freed, frozen_dtype, merged, rated, recomputing
 from mercore.nn._prediction import load_network
 from mercore.nn._quiet import quiet_transformers
@@ -47,6 +54,7 @@ __all__ = [
     "linear",
     "linear_parameters",
     "load_network",
+    "mean_of_samples",
     "merged",
     "moved",
     "normalised",
@@ -57,6 +65,7 @@ __all__ = [
     "read_json",
     "recomputing",
     "resized",
+    "restored",
     "rows",
     "split_missing",
     "stretched",

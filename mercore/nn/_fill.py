@@ -88,6 +88,34 @@ def fill(
     return module.to(device).eval().requires_grad_(False)
 
 
+def restored(
+    tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint, rules: Sequence[Rule] = ()
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint with those of a module that was filled from it put back.
+
+    It undoes `fill`: names, parts and types are those of the checkpoint. What the module lacks
+    stays as it was, and what a rule has no use for is left out.
+    """
+    compiled = [(re.compile(rule.source), rule) for rule in rules]
+    places = {name: _places(name, compiled) for name in checkpoint}
+    return {name: _put_back(own, tensors, checkpoint[name]) for name, own in places.items() if own}
+
+
+def _put_back(
+    places: Sequence[_Place], tensors: Mapping[str, torch.Tensor], before: torch.Tensor
+) -> torch.Tensor:
+    if not all(place.target in tensors for place in places):
+        return before
+    parts = [_part(tensors[place.target], place.part) for place in places]
+    own = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return own.detach().to("cpu", before.dtype).contiguous()
+
+
+def _part(tensor: torch.Tensor, part: tuple[int, int]) -> torch.Tensor:
+    index, count = part
+    return tensor.tensor_split(count)[index] if count > 1 else tensor
+
+
 def _placed(
     names: Iterable[str], rules: Sequence[Rule], wanted: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, list[_Place]], list[str]]:
@@ -146,9 +174,8 @@ def _arrived(
             continue
         tensor = checkpoint[source]
         for place in of_source[source]:
-            index, count = place.cut
             parts = waiting[place.target]
-            parts[place.part] = tensor.tensor_split(count)[index] if count > 1 else tensor
+            parts[place.part] = _part(tensor, place.cut)
             if len(parts) == place.part[1]:
                 joined = [parts[part] for part in sorted(parts)]
                 yield place.target, torch.cat(joined) if len(joined) > 1 else joined[0]

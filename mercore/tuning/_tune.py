@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from mercore.pipeline import Node
 from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
 from mercore.tuning._options import Classifying, Tuning, described
-from mercore.tuning._world import world
+from mercore.tuning._world import one_first
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -120,11 +119,14 @@ def job_of(
     check_installed()
     from mercore.tuning._folder import TuningFolder
     from mercore.tuning._job import Job
+    from mercore.tuning._trunk import Trunk
 
     node = feature_of(project, name)
     encoder, tuning = _on_labels(node, options)
     classes = tuning.targets(project.classes)
+    front = tuning.trunk(encoder)
     train, valid = _parts(project, node, tuning, fold)
+    trunk = front and Trunk.of(project, node, front, _names(train, valid))
     about: dict[str, JsonValue] = {
         "aim": "tune",
         "feature": node.name,
@@ -135,6 +137,7 @@ def job_of(
         "seed": project.pipeline.registry.content.seed,
         "samples": {"train": len(train.labels), "valid": len(valid.labels)},
         "data": fingerprint([project.pipeline.registry.content.folds, *_ids(train, valid)]),
+        "trunk": trunk and trunk.node.fingerprint,
         "versions": {**versions({node.origin}), **trainers()},
     }
     return Job(
@@ -146,6 +149,7 @@ def job_of(
         classes=classes,
         folder=TuningFolder(Path(out)),
         about=about,
+        trunk=trunk,
         machine=project.machine,
         seed=project.pipeline.registry.content.seed,
         watch=project.watch,
@@ -171,6 +175,10 @@ def trainers() -> dict[str, str]:
     """Return the versions of what trains."""
     found = {name: installed(name) for name in ("transformers", "accelerate", "peft")}
     return {name: version for name, version in found.items() if version}
+
+
+def _names(*parts: Part) -> frozenset[str]:
+    return frozenset(part.source.name(row) for part in parts for row in range(len(part.labels)))
 
 
 def _ids(*parts: Part) -> list[JsonValue]:
@@ -211,25 +219,13 @@ def reader_of(project: Project, node: Node) -> tuple[Reader, list[Upstream]]:
     """Return what reads the inputs of the feature, once the streams they come from are there."""
     streams = node.upstream(project.pipeline.streams)
     if streams:
-        with _one_first():
+        with one_first():
             project.extract(streams)
     upstream = {
         name: Upstream.of(project.pipeline.streams[name], project.store) for name in streams
     }
     reader = Reader(node, upstream, Sources(), project.machine.limits)
     return reader, list(upstream.values())
-
-
-@contextmanager
-def _one_first() -> Iterator[None]:
-    """Let one of several processes that train together do it, and then the others."""
-    if world() == 1:
-        yield
-        return
-    from accelerate import PartialState
-
-    with PartialState().main_process_first():
-        yield
 
 
 def _targets(project: Project, tuning: Classifying) -> IntArray:

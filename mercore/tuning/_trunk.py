@@ -85,7 +85,7 @@ class Trunk:
             manifest=Manifest.of(project.manifest.path, samples),
         )
         with one_first():
-            part.extract([node.name], retry_failed=True)
+            part.extract([node.name])
         collection = project.store.collection(*node.groups, node.name, node.fingerprint)
         assert collection is not None  # it was extracted
         return Kept(collection, collection.entries())

@@ -32,7 +32,8 @@ class InternViTTuning(Policy, Classifying):
     `pictures`, all trainings read it from there, and these weights are on no device while they
     train. Of InternViT-6B at 224 pixels a frame takes 257 tokens x 3,200 numbers, 1.6 MB where the
     feature has ``dtype: bfloat16`` or ``float16`` and 3.3 MB in float32, or one row (768 numbers)
-    for ``train: head``; 5,000 clips of 4 frames are 33 GB in half precision. `mer prune` deletes it.
+    for ``train: head``: 33 GB for 5,000 clips of 4 frames in half precision. `mer prune` deletes
+    it.
 
     Weights are trained in float32; norms and the projector are float32 always. What is saved is the
     tower, with the projector if the checkpoint has one, in its published layout and types; language

@@ -65,9 +65,7 @@ class Tower(nn.Module):
         embedded: torch.Tensor = self.vision.embeddings(pictures)
         return embedded
 
-    def states(
-        self, hidden: torch.Tensor, layers: Sequence[int], first: int = 0
-    ) -> torch.Tensor:
+    def states(self, hidden: torch.Tensor, layers: Sequence[int], first: int = 0) -> torch.Tensor:
         """Return the sum of the hidden states `layers` in float32, ``(n, tokens, dim)``.
 
         `hidden` is the state `first`; none of the layers is in front of it.

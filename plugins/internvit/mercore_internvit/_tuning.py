@@ -114,7 +114,7 @@ class Classifier(nn.Module):
 
 
 class Behind(nn.Module):
-    """What is behind the hidden state `first`: from all of its tokens, or from pictures, to rows."""
+    """From the tokens of the hidden state `first`, or where that is 0 from pictures, to rows."""
 
     def __init__(self, found: Published, tower: Tower, first: int, dtype: torch.dtype) -> None:
         super().__init__()

@@ -104,11 +104,13 @@ def restored(
 def _put_back(
     places: Sequence[_Place], tensors: Mapping[str, torch.Tensor], before: torch.Tensor
 ) -> torch.Tensor:
-    if not all(place.target in tensors for place in places):
-        return before
-    parts = [_part(tensors[place.target], place.part) for place in places]
-    own = torch.cat(parts) if len(parts) > 1 else parts[0]
-    return own.detach().to("cpu", before.dtype).contiguous()
+    parts = [
+        _part(tensors[place.target], place.part).detach().to("cpu", before.dtype)
+        if place.target in tensors
+        else _part(before, place.cut)
+        for place in places
+    ]
+    return torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
 
 
 def _part(tensor: torch.Tensor, part: tuple[int, int]) -> torch.Tensor:

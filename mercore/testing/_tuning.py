@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from mercore.components import Component, Encoder, Inputs
 from mercore.media import FloatArray
@@ -168,11 +169,12 @@ class TuningTests(Suite):
         """
         trunk = self.tuning.trunk(self.component)
         if trunk is None or self._rows is None:
-            return
+            pytest.skip("it has no trunk")
         trainee = self._trainee()
         self._trained(trainee)
         again = self.tuning.trunk(self._saved(trainee, tmp_path / "checkpoint"))
-        self.require(again is not None, "what was saved has no trunk")
+        if again is None:
+            self.fail("what was saved has no trunk")
         for place, (before, after) in enumerate(zip(self._rows, self._encoded(again), strict=True)):
             width = {len(row) for row in before}
             self.require(width == {trunk.dim}, f"rows of {width} numbers, its dim is {trunk.dim}")

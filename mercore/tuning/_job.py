@@ -97,7 +97,7 @@ class Job:
 
     @cached_property
     def _kept(self) -> Kept | None:
-        return self.trunk and self.trunk.kept()
+        return self.trunk.kept() if self.trunk else None
 
     def _loop(self, at_once: int) -> Loop:
         _ = self._kept  # before the seed is set: what is loaded may draw

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mercore.components import Inputs
-from mercore.media import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +25,7 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int, /) -> FloatArray: ...
+    def __getitem__(self, row: int, /) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)

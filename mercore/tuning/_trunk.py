@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection as Several
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from mercore.components import Encoder
 from mercore.errors import InputError
 from mercore.fingerprints import describe, fingerprint
 from mercore.manifest import Manifest
-from mercore.media import FloatArray
 from mercore.pipeline import Node
 from mercore.store import Collection, Entry
 from mercore.tuning._world import one_first
@@ -35,8 +36,8 @@ class StoredRows:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, row: int, /) -> FloatArray:
-        return self.collection.row(self.sample, row)  # type: ignore[return-value]  # or float16
+    def __getitem__(self, row: int, /) -> NDArray[Any]:
+        return self.collection.row(self.sample, row)
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Trunk:
         )
         with one_first():
             part.extract([node.name])
-        collection = project.store.collection(*node.groups, node.name, node.fingerprint)
+        (group,) = node.groups
+        collection = project.store.collection(group, node.name, node.fingerprint)
         assert collection is not None  # it was extracted
         return Kept(collection, collection.entries())

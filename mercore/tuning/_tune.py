@@ -126,7 +126,7 @@ def job_of(
     classes = tuning.targets(project.classes)
     front = tuning.trunk(encoder)
     train, valid = _parts(project, node, tuning, fold)
-    trunk = front and Trunk.of(project, node, front, _names(train, valid))
+    trunk = Trunk.of(project, node, front, _names(train, valid)) if front else None
     about: dict[str, JsonValue] = {
         "aim": "tune",
         "feature": node.name,
@@ -137,7 +137,7 @@ def job_of(
         "seed": project.pipeline.registry.content.seed,
         "samples": {"train": len(train.labels), "valid": len(valid.labels)},
         "data": fingerprint([project.pipeline.registry.content.folds, *_ids(train, valid)]),
-        "trunk": trunk and trunk.node.fingerprint,
+        "trunk": trunk.node.fingerprint if trunk else None,
         "versions": {**versions({node.origin}), **trainers()},
     }
     return Job(

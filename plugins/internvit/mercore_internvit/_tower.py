@@ -49,10 +49,10 @@ class Tower(nn.Module):
 
     def leave_out(self, first: int) -> None:
         """Take out what is in front of the hidden state `first`: embeddings and `first` blocks."""
-        layers: Any = self.vision.encoder.layer
-        self.vision.embeddings = nn.Identity()
+        vision: Any = self.vision
+        vision.embeddings = nn.Identity()
         for number in range(first):  # the others keep their numbers
-            layers[number] = nn.Identity()
+            vision.encoder.layer[number] = nn.Identity()
 
     def cast(self, dtype: torch.dtype, *, but: str) -> None:
         """Give all weights that type, but float32 to those whose names match the expression."""

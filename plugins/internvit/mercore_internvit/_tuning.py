@@ -125,7 +125,7 @@ class Behind(nn.Module):
         """Return ``(n, width)`` of pictures ``(n, 3, size, size)`` or ``(n, tokens * dim)``."""
         with self._precision(given.device.type):
             if self._first:
-                hidden = given.float().unflatten(1, (self._found.tokens, -1))
+                hidden = given.float().view(len(given), self._found.tokens, -1)
             else:
                 hidden = self.tower.embedded(given)
             return self._found.rows(self.tower, hidden, self._first)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from mercore import checkpoints
 from mercore.components import Encode, Encoder
+from mercore.errors import RunError
 from mercore.hookspecs import hookimpl
 from mercore.media import Spec, Video
 from mercore.tuning import Classifying, Policy, Trainee, Tuning, trains
@@ -66,8 +67,7 @@ class InternViTTuning(Policy, Classifying):
         """Return the network with its head, or what is behind its trunk."""
         from mercore_internvit._tuning import InternViTTrainee
 
-        assert isinstance(encoder, InternViT)
-        return InternViTTrainee(encoder, self, classes, weights=weights)
+        return InternViTTrainee(self._fitting(encoder), self, classes, weights=weights)
 
     def trunk(self, encoder: Encoder) -> InternViTTrunk | None:
         """Return what gives the hidden state in front of all that is trained, or rows for a head.
@@ -76,8 +76,17 @@ class InternViTTuning(Policy, Classifying):
         """
         from mercore_internvit._tuning import trunk_of
 
+        own = self._fitting(encoder)
+        return trunk_of(own, self) if self.cached else None
+
+    def _fitting(self, encoder: Encoder) -> InternViT:
         assert isinstance(encoder, InternViT)
-        return trunk_of(encoder, self) if self.cached else None
+        if self.train == "projector" and encoder.pool != "clip_proj":
+            raise RunError(
+                f"train: projector: needs `pool: clip_proj`, found `pool: {encoder.pool}`; change "
+                "that of the feature, or train something else"
+            )
+        return encoder
 
 
 class InternViT(Encoder):
@@ -173,7 +182,7 @@ class InternViTTrunk(Encoder):
 
     name = "internvit_trunk"
     inputs = InternViT.inputs
-    budget = 0.25  # as rows are large
+    budget = 0.1  # as rows are large, whatever the size of the pictures is
 
     of: InternViT
     """The encoder; with a `state` its only layer is that."""

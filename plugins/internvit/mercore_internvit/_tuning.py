@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from mercore.components import Inputs
 from mercore.decode import sample_times
-from mercore.errors import RunError
 from mercore.inputs import frames_of
 from mercore.media import Video
 from mercore.nn import freed, frozen_dtype, mean_of_samples, merged, rated, recomputing
@@ -45,11 +44,6 @@ class InternViTTrainee(Trainee):
     def __init__(
         self, encoder: InternViT, tuning: InternViTTuning, classes: int, *, weights: bool
     ) -> None:
-        if tuning.train == "projector" and encoder.pool != "clip_proj":
-            raise RunError(
-                f"train: projector: needs `pool: clip_proj`, found `pool: {encoder.pool}`; change "
-                "that of the feature, or train something else"
-            )
         self._tuning = tuning
         self._found = Published(encoder)
         trunk = tuning.trunk(encoder)
@@ -128,7 +122,7 @@ class Behind(nn.Module):
                 hidden = given.float().view(len(given), self._found.tokens, -1)
             else:
                 hidden = self.tower.embedded(given)
-            return self._found.rows(self.tower, hidden, self._first)
+            return self._found.rows(self.tower, hidden, self._first).float()
 
     def _precision(self, device: str) -> AbstractContextManager[object]:
         """Return the context in which weights of both types can be multiplied."""

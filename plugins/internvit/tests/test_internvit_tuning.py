@@ -202,8 +202,10 @@ def test_what_cannot_be_trained_is_said(
     encoder: dict[str, Any], options: dict[str, Any], message: str
 ) -> None:
     own = InternViT(checkpoint=checkpoint(), **encoder)
-    with pytest.raises(RunError, match=message):
-        tuning_of(own, "tune", options).prepare(own, 3)
+    for each in ({}, {"cached": False}):
+        with pytest.raises(RunError, match=message):
+            tuning = tuning_of(own, "tune", options | each)
+            _ = tuning.trunk(own) or tuning.prepare(own, 3)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from mercore.fingerprints import describe, fingerprint
 from mercore.manifest import Manifest
 from mercore.pipeline import Node
 from mercore.store import Collection, Entry
-from mercore.tuning._world import one_first
+from mercore.tuning._world import take_device
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -85,8 +85,8 @@ class Trunk:
             pipeline=replace(project.pipeline, features={node.name: node}),
             manifest=Manifest.of(project.manifest.path, samples),
         )
-        with one_first():
-            part.extract([node.name])
+        take_device(project.machine.chosen_device())
+        part.extract([node.name])  # processes that train together share the work
         (group,) = node.groups
         collection = project.store.collection(group, node.name, node.fingerprint)
         assert collection is not None  # it was extracted

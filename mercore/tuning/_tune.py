@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from mercore.pipeline import Node
 from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
 from mercore.tuning._options import Classifying, Tuning, described
-from mercore.tuning._world import one_first
+from mercore.tuning._world import world
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -219,13 +220,25 @@ def reader_of(project: Project, node: Node) -> tuple[Reader, list[Upstream]]:
     """Return what reads the inputs of the feature, once the streams they come from are there."""
     streams = node.upstream(project.pipeline.streams)
     if streams:
-        with one_first():
+        with _one_first():
             project.extract(streams)
     upstream = {
         name: Upstream.of(project.pipeline.streams[name], project.store) for name in streams
     }
     reader = Reader(node, upstream, Sources(), project.machine.limits)
     return reader, list(upstream.values())
+
+
+@contextmanager
+def _one_first() -> Iterator[None]:
+    """Let one of several processes that train together do it, and then the others."""
+    if world() == 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():
+        yield
 
 
 def _targets(project: Project, tuning: Classifying) -> IntArray:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 def world() -> int:
@@ -17,13 +15,9 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-@contextmanager
-def one_first() -> Iterator[None]:
-    """Let one of the processes do it, and then the others."""
-    if world() == 1:
-        yield
-        return
-    from accelerate import PartialState
+def take_device(device: str) -> None:
+    """Let ``cuda`` mean another GPU in each of the processes; `device` is what they train on."""
+    if world() > 1:
+        from accelerate import PartialState
 
-    with PartialState().main_process_first():
-        yield
+        PartialState(cpu=device == "cpu")

@@ -43,7 +43,7 @@ class InternViTTuning(Policy, Classifying):
 
     train: Annotated[str, AfterValidator(trains("projector"))] = "projector"
     """What is trained beside the head: ``projector``, the CLIP projector, which needs `pool:
-    clip_proj`; ``all``, with the projector where there is one; ``last-4``, the last four blocks;
+    clip_proj`; ``all``, the projector too where `pool` takes it; ``last-4``, the last four blocks;
     ``25-47``, these blocks, counted from 0; ``lora``, low-rank matrices that are added to those of
     the blocks and saved as part of them; ``head``, nothing else."""
     epochs: float = Field(default=50, gt=0)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mercore.errors import CheckpointError
-from mercore.nn import Checkpoint, Rule, built, fill, restored
+from mercore.nn import Checkpoint, Rule, built, fill, refilled
 
 Tensors = dict[str, torch.Tensor]
 
@@ -248,14 +248,16 @@ def test_what_was_filled_is_put_back_as_it_was_found(tmp_path: Path) -> None:
         "layer.weight": torch.full((3, 2), 2.0),
         "layer.bias": torch.arange(3.0),
     }
-    found = restored(trained, checkpoint, rules)
+    found = refilled(checkpoint, rules, trained, unused=False)
     assert found.keys() == {"packed", "a", "b", "table"}
     assert found["packed"].tolist() == [[0, 0]] * 3 + [[2, 2]] * 3
     assert found["packed"].dtype == torch.bfloat16
     assert (found["b"].tolist(), found["a"].tolist()) == ([0, 1], [2])
     assert torch.equal(found["table"], given["table"])  # the module has none
     del trained["other.weight"]
-    assert restored(trained, checkpoint, rules)["packed"].tolist() == [[1, 1]] * 3 + [[2, 2]] * 3
+    found = refilled(checkpoint, rules, trained)
+    assert found["packed"].tolist() == [[1, 1]] * 3 + [[2, 2]] * 3
+    assert torch.equal(found["head"], given["head"])
 
 
 def test_all_that_does_not_fit_is_said_at_once(tmp_path: Path) -> None:

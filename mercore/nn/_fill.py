@@ -88,17 +88,25 @@ def fill(
     return module.to(device).eval().requires_grad_(False)
 
 
-def restored(
-    tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint, rules: Sequence[Rule] = ()
+def refilled(
+    checkpoint: Checkpoint,
+    rules: Sequence[Rule],
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    unused: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint with those of a module that was filled from it put back.
+    """Return the weights of `checkpoint` with `tensors`, a module's, back in their places.
 
-    It undoes `fill`: names, parts and types are those of the checkpoint. What the module lacks
-    stays as it was, and what a rule has no use for is left out.
+    It undoes what `fill` did by the rules. Each weight has the type that it had; what `tensors`
+    lacks is as it was. Weights that a rule has no use for are left out unless `unused`.
     """
     compiled = [(re.compile(rule.source), rule) for rule in rules]
     places = {name: _places(name, compiled) for name in checkpoint}
-    return {name: _put_back(own, tensors, checkpoint[name]) for name, own in places.items() if own}
+    return {
+        name: _put_back(own, tensors, checkpoint[name])
+        for name, own in places.items()
+        if own or unused
+    }
 
 
 def _put_back(
@@ -110,7 +118,7 @@ def _put_back(
         else _part(before, place.cut)
         for place in places
     ]
-    return torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
+    return torch.cat(parts) if len(parts) > 1 else (parts or [before])[0].contiguous()
 
 
 def _part(tensor: torch.Tensor, part: tuple[int, int]) -> torch.Tensor:

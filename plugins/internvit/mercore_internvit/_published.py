@@ -20,8 +20,8 @@ from mercore.nn import (
     chosen,
     fill,
     normalised,
+    refilled,
     resized,
-    restored,
     stretched,
 )
 from mercore_internvit import InternViT
@@ -126,7 +126,8 @@ class Published:
         are resized. Raises CheckpointError for a checkpoint that is gone by now.
         """
         own = {name: t for name, t in tensors.items() if not (self.resized and name == POSITIONS)}
-        whole = restored(own, Checkpoint(self.path), self.layout.rules(self.depth, projector=True))
+        rules = self.layout.rules(self.depth, projector=True)
+        whole = refilled(Checkpoint(self.path), rules, own, unused=False)
         if self.layout.original:
             torch.save(whole, folder / "model.pth")
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,15 @@ from mercore.components import Inputs
 from mercore.decode import sample_times
 from mercore.inputs import frames_of
 from mercore.media import Video
-from mercore.nn import freed, frozen_dtype, mean_of_samples, merged, rated, recomputing
+from mercore.nn import (
+    freed,
+    frozen_dtype,
+    mean_of_samples,
+    merged,
+    multiplied_in,
+    rated,
+    recomputing,
+)
 from mercore.tuning import Example, Group, Rows, Trainee, trained_blocks
 from mercore_internvit import InternViT, InternViTTrunk, InternViTTuning
 from mercore_internvit._published import Published
@@ -117,18 +124,12 @@ class Behind(nn.Module):
 
     def forward(self, given: Tensor) -> Tensor:
         """Return ``(n, width)`` of pictures ``(n, 3, size, size)`` or ``(n, tokens * dim)``."""
-        with self._precision(given.device.type):
+        with multiplied_in(self._dtype, given.device):
             if self._first:
                 hidden = given.float().view(len(given), self._found.tokens, -1)
             else:
                 hidden = self.tower.embedded(given)
             return self._found.rows(self.tower, hidden, self._first).float()
-
-    def _precision(self, device: str) -> AbstractContextManager[object]:
-        """Return the context in which weights of both types can be multiplied."""
-        if self._dtype == torch.float32:
-            return nullcontext()  # a precision from outside stays
-        return torch.autocast(device, self._dtype)
 
 
 def _tower(found: Published, tuning: InternViTTuning, first: int, weights: bool) -> Tower:

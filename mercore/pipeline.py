@@ -32,6 +32,8 @@ class Node:
     """The distribution that provides the component, and its version."""
     dtype: str = "float32"
     frames: bool = False
+    trunk: bool = False
+    """Whether a training reads it, which needs the rows as they are: see ``mercore.tuning``."""
 
     def upstream(self, among: Mapping[str, Node]) -> list[str]:
         """Return the streams it reads that are nodes of their own."""
@@ -47,6 +49,8 @@ class Node:
         """The groups of the store that hold its results; the first has all of them."""
         if self.kind == "stream":
             return ("streams",)
+        if self.trunk:
+            return ("trunks",)
         return ("features", "frames") if self.frames else ("features",)
 
 

@@ -143,11 +143,21 @@ class Target:
         if isinstance(component, Preprocessor):
             return {"streams": pack(value, component.output)}
         matrix = self._checked(value)
+        if self._node.trunk:
+            return {"trunks": (self._exact(matrix), {})}
         pooled = matrix.mean(axis=0, keepdims=True, dtype=np.float32)
         arrays: dict[str, tuple[NDArray[Any], dict[str, JsonValue]]] = {"features": (pooled, {})}
         if self._node.frames and np.abs(matrix).max() <= np.finfo(np.float16).max:
             arrays["frames"] = (matrix.astype(np.float16), {})
         return arrays
+
+    def _exact(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the rows as they were computed; those of half precision as float16."""
+        if self._node.dtype == "float32":
+            return matrix
+        if np.abs(matrix).max() > np.finfo(np.float16).max:
+            raise InputError("a value does not fit float16; give the feature `dtype: float32`")
+        return matrix.astype(np.float16)
 
     def _checked(self, value: object) -> NDArray[np.float32]:
         """Return the encoder's matrix; raises InputError when it is not one, or not finite."""

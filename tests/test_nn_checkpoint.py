@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mercore.errors import CheckpointError
-from mercore.nn import Checkpoint, Rule, built, fill
+from mercore.nn import Checkpoint, Rule, built, fill, refilled
 
 Tensors = dict[str, torch.Tensor]
 
@@ -225,6 +225,39 @@ def test_several_tensors_are_joined_in_the_order_of_their_parts(tmp_path: Path) 
     assert torch.equal(net.layer.bias, bias)
     with pytest.raises(CheckpointError, match=r"incomplete: layer.bias: only a, b"):
         filled(saved(tmp_path / "b", {**rest, "a": bias[2:], "b": bias[:1]}), *rules)
+
+
+def test_what_was_filled_is_put_back_as_it_was_found(tmp_path: Path) -> None:
+    bias = tensors()["layer.bias"]
+    given = {
+        "packed": torch.cat([torch.ones(3, 2), tensors()["layer.weight"]]).bfloat16(),
+        "a": bias[2:],
+        "b": bias[:2],
+        "table": torch.ones(4),
+        "head": torch.ones(1),
+    }
+    rules = [
+        Rule("packed", ("other.weight", "layer.weight")),
+        Rule("a", "layer.bias", (1, 2)),
+        Rule("b", "layer.bias", (0, 2)),
+        Rule("head", None),
+    ]
+    checkpoint = Checkpoint(saved(tmp_path / "a", given))
+    trained = {
+        "other.weight": torch.zeros(3, 2),
+        "layer.weight": torch.full((3, 2), 2.0),
+        "layer.bias": torch.arange(3.0),
+    }
+    found = refilled(checkpoint, rules, trained, unused=False)
+    assert found.keys() == {"packed", "a", "b", "table"}
+    assert found["packed"].tolist() == [[0, 0]] * 3 + [[2, 2]] * 3
+    assert found["packed"].dtype == torch.bfloat16
+    assert (found["b"].tolist(), found["a"].tolist()) == ([0, 1], [2])
+    assert torch.equal(found["table"], given["table"])  # the module has none
+    del trained["other.weight"]
+    found = refilled(checkpoint, rules, trained)
+    assert found["packed"].tolist() == [[1, 1]] * 3 + [[2, 2]] * 3
+    assert torch.equal(found["head"], given["head"])
 
 
 def test_all_that_does_not_fit_is_said_at_once(tmp_path: Path) -> None:

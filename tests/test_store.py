@@ -86,6 +86,8 @@ def check_what_is_read_back(path: str, data: st.DataObject, compacted: bool) -> 
         found = reopened(opened, collection).sequence(id)
         assert found.dtype == dtype.newbyteorder("=")
         np.testing.assert_array_equal(found, array)
+        for number, row in enumerate(array):
+            np.testing.assert_array_equal(collection.row(id, number), row)
     assert list(collection.entries()) == ids
 
 

@@ -7,7 +7,7 @@ from mercore.nn._audio import zscore
 from mercore.nn._checkpoint import Checkpoint
 from mercore.nn._configs import parsed, read_json
 from mercore.nn._devices import device_of, dtype_of, moved, rows
-from mercore.nn._fill import Rule, built, fill
+from mercore.nn._fill import Rule, built, fill, refilled
 from mercore.nn._fitting import fit_network
 from mercore.nn._hidden import HiddenStates, chosen
 from mercore.nn._network import (
@@ -20,8 +20,23 @@ from mercore.nn._network import (
     split_missing,
 )
 from mercore.nn._onnx import OnnxModel, onnx_session
-from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
-from mercore.nn._policies import freed, frozen_dtype, merged, rated, recomputing, save_adapter
+from mercore.nn._pictures import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    mean_of_samples,
+    normalised,
+    resized,
+    stretched,
+)
+from mercore.nn._policies import (
+    freed,
+    frozen_dtype,
+    merged,
+    multiplied_in,
+    rated,
+    recomputing,
+    save_adapter,
+)
 from mercore.nn._prediction import load_network
 from mercore.nn._quiet import quiet_transformers
 
@@ -47,8 +62,10 @@ __all__ = [
     "linear",
     "linear_parameters",
     "load_network",
+    "mean_of_samples",
     "merged",
     "moved",
+    "multiplied_in",
     "normalised",
     "onnx_session",
     "parsed",
@@ -56,6 +73,7 @@ __all__ = [
     "rated",
     "read_json",
     "recomputing",
+    "refilled",
     "resized",
     "rows",
     "save_adapter",

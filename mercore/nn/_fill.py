@@ -88,6 +88,44 @@ def fill(
     return module.to(device).eval().requires_grad_(False)
 
 
+def refilled(
+    checkpoint: Checkpoint,
+    rules: Sequence[Rule],
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    unused: bool = True,
+) -> dict[str, torch.Tensor]:
+    """Return the weights of `checkpoint` with `tensors`, a module's, back in their places.
+
+    It undoes what `fill` did by the rules. Each weight has the type that it had; what `tensors`
+    lacks is as it was. Weights that a rule has no use for are left out unless `unused`.
+    """
+    compiled = [(re.compile(rule.source), rule) for rule in rules]
+    places = {name: _places(name, compiled) for name in checkpoint}
+    return {
+        name: _put_back(own, tensors, checkpoint[name])
+        for name, own in places.items()
+        if own or unused
+    }
+
+
+def _put_back(
+    places: Sequence[_Place], tensors: Mapping[str, torch.Tensor], before: torch.Tensor
+) -> torch.Tensor:
+    parts = [
+        _part(tensors[place.target], place.part).detach().to("cpu", before.dtype)
+        if place.target in tensors
+        else _part(before, place.cut)
+        for place in places
+    ]
+    return torch.cat(parts) if len(parts) > 1 else (parts or [before])[0].contiguous()
+
+
+def _part(tensor: torch.Tensor, part: tuple[int, int]) -> torch.Tensor:
+    index, count = part
+    return tensor.tensor_split(count)[index] if count > 1 else tensor
+
+
 def _placed(
     names: Iterable[str], rules: Sequence[Rule], wanted: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, list[_Place]], list[str]]:
@@ -146,9 +184,8 @@ def _arrived(
             continue
         tensor = checkpoint[source]
         for place in of_source[source]:
-            index, count = place.cut
             parts = waiting[place.target]
-            parts[place.part] = tensor.tensor_split(count)[index] if count > 1 else tensor
+            parts[place.part] = _part(tensor, place.cut)
             if len(parts) == place.part[1]:
                 joined = [parts[part] for part in sorted(parts)]
                 yield place.target, torch.cat(joined) if len(joined) > 1 else joined[0]

@@ -63,3 +63,13 @@ def normalised(
         moved(np.array(values, np.float32), str(pixels.device)) * 255 for values in (mean, std)
     )
     return ((pixels.float() - shift) / scale).to(dtype).permute(0, 3, 1, 2).contiguous()
+
+
+def mean_of_samples(values: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+    """Return ``(samples, dim)``: the mean of the rows of each sample, whose number `samples` has.
+
+    `values` is ``(pictures, dim)``; `samples` is ``(pictures,)``, from 0, none left out.
+    """
+    counts = samples.bincount().unsqueeze(1)
+    sums = values.new_zeros(len(counts), values.shape[1]).index_add(0, samples, values)
+    return sums / counts

@@ -66,7 +66,7 @@ class Collection:
 
     @property
     def group(self) -> str:
-        """The kind of collection: ``features``, ``frames`` or ``streams``."""
+        """The kind of collection: ``features``, ``frames``, ``streams`` or ``trunks``."""
         return self.identity.group
 
     @property
@@ -128,6 +128,11 @@ class Collection:
     def sequence(self, id: str, dtype: DTypeLike | None = None) -> Array:
         """Return the ``(rows, *shape)`` array of one sample."""
         return self.sequences([id], dtype)[0]
+
+    def row(self, id: str, number: int) -> Array:
+        """Return one row of a sample, ``(*shape)``; its others are not read."""
+        values, _ = self._read([id], (number, number + 1))
+        return values[0]  # type: ignore[no-any-return]
 
     def dataset(self, ids: Sequence[str], labels: Sequence[int] | None = None) -> SampleDataset:
         """Return a picklable torch dataset of tensors, or of (tensor, label) pairs.
@@ -221,18 +226,27 @@ class Collection:
         self._view, self._stale = view, False
         return view
 
-    def _read(self, ids: Sequence[str]) -> tuple[Array, IntArray]:
-        """Return the rows of the samples one after another, and how many each has."""
+    def _read(
+        self, ids: Sequence[str], span: tuple[int, int] | None = None
+    ) -> tuple[Array, IntArray]:
+        """Return the rows of the samples one after another, and how many each has.
+
+        With a span only those from the first of its numbers to before the second, over all samples.
+        """
         view = self._view
         if view is None or self._stale or view.lacking(ids):
             view = self._refresh()
-        return self._retried(view, lambda view: self._read_from(view, ids))
+        return self._retried(view, lambda view: self._read_from(view, ids, span))
 
-    def _read_from(self, view: View, ids: Sequence[str]) -> tuple[Array, IntArray]:
+    def _read_from(
+        self, view: View, ids: Sequence[str], span: tuple[int, int] | None
+    ) -> tuple[Array, IntArray]:
         if lacking := view.lacking(ids):
             cure = "extract them first: mer extract"
             raise StoreError(f"{self._where}: {lacking}; {cure}")
         pieces = view.locate(ids)
+        if span:
+            pieces = pieces.between(*span)
         return read_rows(self._files, view, pieces), pieces.count
 
     def _retried(self, view: View, action: Callable[[View], T]) -> T:

@@ -22,7 +22,7 @@ from mercore.store._repair import Damage, check_documents, damage_of, examine, r
 from mercore.store._s3 import S3Files
 from mercore.watch import Silent, Watch
 
-GROUPS = ("features", "frames", "streams")
+GROUPS = ("features", "frames", "streams", "trunks")
 FORMAT = 1
 """Raise it when older versions cannot read the layout any more."""
 _ROOT = group_document({"kind": "store", "format": FORMAT})

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from mercore.components import Component, Encoder, Inputs
+from mercore.media import FloatArray
 from mercore.testing._outputs import value_of
 from mercore.testing._samples import made_up
 from mercore.testing._suite import Suite
-from mercore.tuning import Trainee, Tuning
+from mercore.tuning import Example, Trainee, Tuning
 
 
 class TuningTests(Suite):
@@ -41,12 +43,24 @@ class TuningTests(Suite):
         torch.manual_seed(0)
         return self.tuning.prepare(self.component, self.classes)
 
+    @cached_property
+    def _rows(self) -> Sequence[Sequence[FloatArray]] | None:
+        """What the trunk gives of the samples, if there is one."""
+        trunk = self.tuning.trunk(self.component)
+        return None if trunk is None else self._encoded(trunk)
+
+    def _encoded(self, encoder: Encoder) -> list[list[FloatArray]]:
+        outputs = encoder.load("cpu", "float32")(list(self.samples))
+        return [list(value_of(output)) for output in outputs]
+
+    def _example(self, trainee: Trainee, place: int, seed: int) -> Example:
+        random = np.random.default_rng(seed)
+        if self._rows is None:
+            return trainee.example(self.samples[place], random, training=True)
+        return trainee.from_trunk(self._rows[place], random, training=True)
+
     def _batch(self, trainee: Trainee) -> dict[str, Any]:
-        examples = [
-            trainee.example(sample, np.random.default_rng(row), training=True)
-            for row, sample in enumerate(self.samples)
-        ]
-        return trainee.batch(examples)
+        return trainee.batch([self._example(trainee, at, at) for at in range(len(self.samples))])
 
     def _trained(self, trainee: Trainee) -> list[float]:
         """Return the loss of each step on one batch."""
@@ -140,13 +154,32 @@ class TuningTests(Suite):
         Cure: draw from `random`, never from a generator of your own.
         """
         trainee = self._trainee()
-        one, other = (
-            trainee.example(self.samples[0], np.random.default_rng(1), training=True)
-            for _ in range(2)
-        )
+        one, other = (self._example(trainee, 0, 1) for _ in range(2))
         for name in one:
             alike = np.array_equal(one[name], other[name])
             self.require(alike, f"{name!r} is another the second time")
+
+    def test_its_trunk_stays_as_it_was(self, tmp_path: Path) -> None:
+        """A trunk gives rows of its `dim`, and the same ones from the checkpoint that is saved.
+
+        Why: the trained part learns on rows that were made before it was trained; the features that
+        are made afterwards run through the trunk of the saved checkpoint.
+
+        Cure: give in `trunk` what is in front of all that is trained, and save it as it was.
+        """
+        trunk = self.tuning.trunk(self.component)
+        if trunk is None or self._rows is None:
+            pytest.skip("it has no trunk")
+        trainee = self._trainee()
+        self._trained(trainee)
+        again = self.tuning.trunk(self._saved(trainee, tmp_path / "checkpoint"))
+        if again is None:
+            self.fail("what was saved has no trunk")
+        for place, (before, after) in enumerate(zip(self._rows, self._encoded(again), strict=True)):
+            width = {len(row) for row in before}
+            self.require(width == {trunk.dim}, f"rows of {width} numbers, its dim is {trunk.dim}")
+            same = np.allclose(before, after, rtol=0, atol=1e-5)
+            self.require(same, f"sample {place} has other rows from what was saved")
 
     def test_its_memory_can_be_planned(self) -> None:
         """Without its weights the network has the same parameters.

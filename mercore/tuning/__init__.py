@@ -8,8 +8,8 @@ scores and the folder.
 """
 
 from mercore.tuning._options import Classifying, PicturePretraining, Tuning, Unlabelled
-from mercore.tuning._policies import Policy, Train, trained_blocks
-from mercore.tuning._trainee import Example, Group, Trainee
+from mercore.tuning._policies import Policy, Train, trained_blocks, trains
+from mercore.tuning._trainee import Example, Group, Rows, Trainee
 
 __all__ = [
     "Classifying",
@@ -17,9 +17,11 @@ __all__ = [
     "Group",
     "PicturePretraining",
     "Policy",
+    "Rows",
     "Train",
     "Trainee",
     "Tuning",
     "Unlabelled",
     "trained_blocks",
+    "trains",
 ]

@@ -48,7 +48,7 @@ def compare(
     assert isinstance(node.component, Encoder)
     varied = variations(options, vary)
     for each in varied:  # all mistakes before the first training
-        tuning_of(node.component, "tune", {**options, **each})
+        tuning_of(node.component, "tune", {**options, **each}).trunk(node.component)
     rows: list[dict[str, JsonValue]] = []
     for each in varied:
         job = job_of(project, name, {**options, **each}, Path(out) / _folder(each), fold=fold)

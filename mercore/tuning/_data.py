@@ -18,6 +18,7 @@ from mercore.manifest import Sample
 from mercore.media import FloatArray
 from mercore.reader import Reader
 from mercore.tuning._trainee import Example, Trainee
+from mercore.tuning._trunk import Kept
 
 UNKNOWN = -1
 """The class of an example that does not count."""
@@ -55,7 +56,7 @@ class Samples:
 
 
 class Examples(Dataset[tuple[Example, int]]):
-    """The examples of a source, with their classes.
+    """The examples of a source, with their classes; of `kept`, where a trunk has run before.
 
     Where a sample cannot be read, its neighbour stands in its place, in an evaluation without a
     class; the reason is added to the file `failures`, which several processes may write.
@@ -70,6 +71,7 @@ class Examples(Dataset[tuple[Example, int]]):
         seed: int,
         failures: Path,
         training: bool,
+        kept: Kept | None = None,
     ) -> None:
         self._source = source
         self._labels = labels
@@ -77,6 +79,7 @@ class Examples(Dataset[tuple[Example, int]]):
         self._seed = seed
         self._failures = failures
         self._training = training
+        self._kept = kept
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -97,6 +100,9 @@ class Examples(Dataset[tuple[Example, int]]):
     def _example(self, row: int, at: int) -> Example:
         drawn = (_TRAINING, self.epoch) if self._training else (_EVALUATION, 0)
         random = np.random.default_rng((self._seed, *drawn, row))
+        if self._kept is not None:
+            rows = self._kept[self._source.name(at)]
+            return self._trainee.from_trunk(rows, random, training=self._training)
         return self._trainee.example(self._source[at], random, training=self._training)
 
     def _note(self, at: int, error: InputError) -> None:

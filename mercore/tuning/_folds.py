@@ -29,6 +29,11 @@ class Targets:
     """``(samples,)``."""
 
     @property
+    def ids(self) -> frozenset[str]:
+        """Those of the samples."""
+        return frozenset(sample.id for sample in self.samples)
+
+    @property
     def described(self) -> list[JsonValue]:
         """The id and the class of each."""
         ids = (sample.id for sample in self.samples)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from mercore.tuning._folder import TuningFolder
 from mercore.tuning._options import Classifying, Tuning
 from mercore.tuning._trainee import Trainee
 from mercore.tuning._trainer import Loop, board, early_stop, last_checkpoint
+from mercore.tuning._trunk import Kept, Trunk
 from mercore.tuning._world import world
 from mercore.watch import Silent, Watch
 
@@ -58,6 +60,8 @@ class Job:
     watch: Watch = field(default_factory=Silent)
     data: Mapping[str, JsonValue] = field(default_factory=dict)
     """What was counted in the data; it goes into the scores."""
+    trunk: Trunk | None = None
+    """What is run before the training, once."""
 
     def run(self) -> dict[str, JsonValue]:
         """Return what the training came to; one that was interrupted goes on.
@@ -92,7 +96,12 @@ class Job:
             return None
         return loop
 
+    @cached_property
+    def _kept(self) -> Kept | None:
+        return self.trunk.kept() if self.trunk else None
+
     def _loop(self, at_once: int) -> Loop:
+        _ = self._kept  # before the seed is set: what is loaded may draw
         set_seed(self.seed)
         device = self.machine.chosen_device()
         tuning = settled(self.tuning, device)
@@ -134,6 +143,7 @@ class Job:
             seed=self.seed,
             failures=self.folder.failures,
             training=training,
+            kept=self._kept,
         )
 
     def _finished(self, loop: Loop, at_once: int) -> dict[str, JsonValue]:

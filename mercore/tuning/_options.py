@@ -65,6 +65,17 @@ class Tuning(BaseModel, ABC):
         lie on the device ``meta``: for a plan of the memory. Raises as ``Encoder.load`` does.
         """
 
+    def trunk(self, encoder: Encoder) -> Encoder | None:
+        """Return what gives the rows that the trained part of the network reads, if there is such.
+
+        `mer tune` extracts it once, for all epochs and all trainings with the same trunk: what
+        `prepare` returns is without it, and reads the store by ``Trainee.from_trunk``. It has a
+        `dim`, is built for the inputs of `encoder`, and says by its options and `identity` all that
+        decides its rows. None, the default: the whole network runs on the media. Raises as
+        `prepare` does.
+        """
+        return None
+
     def trained(self, encoder: Encoder, checkpoint: Path) -> Encoder:
         """Return the encoder that reads what was trained, with options that suit it."""
         options = encoder.model_dump(exclude_unset=True) | {"checkpoint": str(checkpoint)}

@@ -19,12 +19,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
-from mercore.components import Encoder, Inputs
+from mercore.components import Encoder
 from mercore.errors import RunError
 from mercore.media import Audio, Media, Spec, Text, Video
 from mercore.testing._samples import pictures, sound
 from mercore.tuning._options import Tuning
-from mercore.tuning._trainee import Trainee
+from mercore.tuning._trainee import Example, Trainee
 
 SECONDS, FRAMES, CHARACTERS = 10.0, 16, 100
 """How long the sample is that the plan is for."""
@@ -81,7 +81,7 @@ def plan(tuning: Tuning, encoder: Encoder, classes: int, memory: int | None = No
         sum(size for _, size in trained),
         _STATE[tuning.optimizer] * sum(size for _, size in trained),
     )
-    one = _kept(trainee, _example(encoder), tuning)
+    one = _kept(trainee, _example(trainee, encoder, tuning.trunk(encoder)), tuning)
     needs = [
         _need(fixed, one, tuning, devices, sharded, memory)
         for devices in DEVICES
@@ -110,8 +110,13 @@ def _need(
     return Need(devices, sharded, weights, gradients, optimiser, one * at_once, at_once, fits)
 
 
-def _example(encoder: Encoder) -> Inputs:
-    return {name: _media(spec) for name, spec in encoder.needs().items()}
+def _example(trainee: Trainee, encoder: Encoder, trunk: Encoder | None) -> Example:
+    random = np.random.default_rng(0)
+    if trunk is not None:
+        rows = [np.zeros(trunk.dim or 0, np.float32)] * FRAMES
+        return trainee.from_trunk(rows, random, training=True)
+    sample = {name: _media(spec) for name, spec in encoder.needs().items()}
+    return trainee.example(sample, random, training=True)
 
 
 def _media(spec: Spec) -> Media:
@@ -122,9 +127,8 @@ def _media(spec: Spec) -> Media:
     return Text(("the quick brown fox " * CHARACTERS)[:CHARACTERS])
 
 
-def _kept(trainee: Trainee, sample: Inputs, tuning: Tuning) -> int:
+def _kept(trainee: Trainee, example: Example, tuning: Tuning) -> int:
     """Return the bytes that the backward pass keeps of one sample."""
-    example = trainee.example(sample, np.random.default_rng(0), training=True)
     two, one = (_saved(trainee, [example] * count, tuning) for count in (2, 1))
     return two - one
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
@@ -12,15 +13,20 @@ from mercore.errors import RunError
 _FORM = re.compile(r"all|head|lora|last-(?P<last>[1-9]\d*)|(?P<first>\d+)-(?P<final>\d+)")
 
 
-def _formed(given: str) -> str:
-    if not _FORM.fullmatch(given):
-        raise ValueError(
-            "expected all, head, lora, last-N (the last N blocks) or A-B (blocks A to B, from 0)"
-        )
-    return given
+def trains(*more: str) -> Callable[[str], str]:
+    """Return what checks a value of `train`, which may also be one of `more`."""
+    words = ", ".join((*more, "all", "head", "lora"))
+
+    def checked(given: str) -> str:
+        if given not in more and not _FORM.fullmatch(given):
+            blocks = "last-N (the last N blocks) or A-B (blocks A to B, from 0)"
+            raise ValueError(f"expected {words}, {blocks}")
+        return given
+
+    return checked
 
 
-Train = Annotated[str, AfterValidator(_formed)]
+Train = Annotated[str, AfterValidator(trains())]
 """``all``, ``head``, ``lora``, ``last-4`` or ``25-47``."""
 
 
@@ -28,8 +34,8 @@ class Policy(BaseModel):
     """Options of what is trained; mixed into a Tuning: ``class MyTuning(Policy, Classifying)``.
 
     ``mercore.nn`` has what does as they say: ``freed``, ``rated``, ``merged``, ``save_adapter``,
-    ``frozen_dtype``. A plugin with more choices declares the field anew:
-    ``train: Literal["projector"] | Train``.
+    ``frozen_dtype``. A plugin with more choices declares the field anew, such as
+    ``train: Annotated[str, AfterValidator(trains("projector"))]``.
     """
 
     train: Train = "all"

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 Example = Mapping[str, NDArray[Any]]
 """What of one sample goes into a batch."""
+
+
+class Rows(Protocol):
+    """The rows that a trunk gave of one sample, ``(dim,)`` each; float16 in half precision."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,10 @@ class Trainee(ABC):
         Everything that is drawn comes from `random`, which a sample of an epoch always gets alike;
         only in `training` is the sample augmented. Raises InputError for one that cannot be used.
         """
+
+    def from_trunk(self, rows: Rows, random: np.random.Generator, *, training: bool) -> Example:
+        """Return the same of what the tuning's `trunk` gave; only rows that are used are read."""
+        raise NotImplementedError(f"{type(self).__name__} has a trunk, and no from_trunk")
 
     @abstractmethod
     def batch(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:

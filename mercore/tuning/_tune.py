@@ -20,6 +20,7 @@ from mercore.sources import Sources
 from mercore.tuning._folder import TuningFolder
 from mercore.tuning._folds import Targets, parted
 from mercore.tuning._options import Classifying, Tuning, described
+from mercore.tuning._trunk import Trunk
 from mercore.tuning._world import world
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class _Asked:
     reader: Reader
     train: Targets
     valid: Targets
+    trunk: Trunk | None
     folder: TuningFolder
 
     @property
@@ -149,6 +151,7 @@ class _Asked:
             "seed": content.seed,
             "samples": {"train": len(self.train.samples), "valid": len(self.valid.samples)},
             "data": fingerprint([content.folds, *self.train.described, *self.valid.described]),
+            "trunk": self.trunk.node.fingerprint if self.trunk else None,
             "versions": {**versions({self.node.origin}), **trainers()},
         }
 
@@ -170,6 +173,7 @@ class _Asked:
             classes=self.classes,
             folder=self.folder,
             about=self.about,
+            trunk=self.trunk,
             machine=self.project.machine,
             seed=self.project.pipeline.registry.content.seed,
             watch=self.project.watch,
@@ -183,10 +187,14 @@ def _asked(
     node = feature_of(project, name)
     encoder, tuning = _on_labels(node, options)
     classes = tuning.targets(project.classes)
+    front = tuning.trunk(encoder)
     reader, upstream = reader_of(project, node)
     train, valid = parted(project, node.name, upstream, tuning, fold)
+    trunk = Trunk.of(project, node, front, train.ids | valid.ids) if front else None
     folder = TuningFolder(Path(out))
-    return _Asked(project, node, encoder, tuning, classes, fold, reader, train, valid, folder)
+    return _Asked(
+        project, node, encoder, tuning, classes, fold, reader, train, valid, trunk, folder
+    )
 
 
 def check_installed() -> None:

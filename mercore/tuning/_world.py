@@ -13,3 +13,11 @@ def world() -> int:
 def rank() -> int:
     """Return which of them this one is, from 0."""
     return int(os.environ.get("RANK", "0"))
+
+
+def take_device(device: str) -> None:
+    """Let ``cuda`` mean another GPU in each of the processes; `device` is what they train on."""
+    if world() > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=device == "cpu")

@@ -38,11 +38,16 @@ class Layout:
         """The name of the position embeddings."""
         return "pos_embed" if self.original else f"{self.prefix}embeddings.position_embedding"
 
-    def rules(self, blocks: int, projector: bool) -> list[Rule]:
-        """Return where the weights go in a `Tower` of the first `blocks` blocks."""
+    def rules(self, blocks: int, projector: bool, first: int = 0) -> list[Rule]:
+        """Return where the weights go in a `Tower` of the first `blocks` blocks.
+
+        What is in front of the hidden state `first` is not used.
+        """
         depth = self.sizes.num_hidden_layers
-        later = "|".join(map(str, range(blocks, depth)))
-        unused = [rf"{self._stack}\.({later})\..*"] if later else []
+        others = "|".join(map(str, [*range(first), *range(blocks, depth)]))
+        unused = [rf"{self._stack}\.({others})\..*"] if others else []
+        if first:
+            unused.extend(rule.source for rule in self._embedding_rules())
         if not projector and (self.original or self.prefix):
             unused.append(r"clip_projector\..*")
         if self.original:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import re
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from mercore_internvit._configs import Sizes
 
 CLIP_DIM: Final = 768
 CLIP_HEADS: Final = 16
+POSITIONS: Final = "vision.embeddings.position_embeddings"
 
 
 class Tower(nn.Module):
@@ -43,6 +46,49 @@ class Tower(nn.Module):
                 layer.attention.q_norm.variance_epsilon = sizes.layer_norm_eps
                 layer.attention.k_norm.variance_epsilon = sizes.layer_norm_eps
         self.clip_projector = AttentionPooling(sizes.hidden_size) if projector else None
+
+    def leave_out(self, first: int) -> None:
+        """Take out what is in front of the hidden state `first`: embeddings and `first` blocks."""
+        vision: Any = self.vision
+        vision.embeddings = nn.Identity()
+        for number in range(first):  # the others keep their numbers
+            vision.encoder.layer[number] = nn.Identity()
+
+    def cast(self, dtype: torch.dtype, *, but: str) -> None:
+        """Give all weights that type, but float32 to those whose names match the expression."""
+        for name, parameter in self.named_parameters():
+            kind = torch.float32 if re.fullmatch(but, name) else dtype
+            parameter.data = parameter.data.to(kind)
+
+    def embedded(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return the hidden state 0, ``(n, tokens, dim)``, of normalised pictures."""
+        embedded: torch.Tensor = self.vision.embeddings(pictures)
+        return embedded
+
+    def states(self, hidden: torch.Tensor, layers: Sequence[int], first: int = 0) -> torch.Tensor:
+        """Return the sum of the hidden states `layers` in float32, ``(n, tokens, dim)``.
+
+        `hidden` is the state `first`; none of the layers is in front of it.
+        """
+        total = hidden.float() if first in layers else None
+        for number in range(first, max(layers)):
+            hidden = self.vision.encoder.layer[number](hidden)
+            if number + 1 in layers:
+                total = hidden.float() if total is None else total + hidden.float()
+        assert total is not None
+        return total
+
+    def pooled(
+        self, states: torch.Tensor, pool: Literal["cls", "mean", "clip_proj"]
+    ) -> torch.Tensor:
+        """Return one row a picture, of ``(n, tokens, dim)``."""
+        if pool == "cls":
+            return states[:, 0]
+        if pool == "mean":
+            return states[:, 1:].mean(1)
+        assert self.clip_projector is not None
+        embedded: torch.Tensor = self.clip_projector(states.to(self.clip_projector.q.weight.dtype))
+        return embedded
 
     def set_positions(self, positions: torch.Tensor) -> None:
         """Replace the position embeddings, ``(1, 1 + patches, dim)``, keeping type and device."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mercore.components import Inputs
 from mercore.inputs import frames_of
-from mercore.nn import normalised
+from mercore.nn import mean_of_samples, normalised
 from mercore.tuning import Example, Group, Trainee
 from mercore_vit_mae import VitMAE, VitTuning
 from mercore_vit_mae._layouts import Sizes
@@ -111,9 +111,7 @@ class Classifier(nn.Module):
         logits = self.head(self.fc_norm(tokens[:, 1:].mean(1))).float()  # (n, classes)
         if self.training:  # one picture a sample
             return {"logits": logits}
-        counts = samples.bincount().unsqueeze(1)
-        sums = logits.new_zeros(len(counts), logits.shape[1]).index_add(0, samples, logits)
-        return {"logits": sums / counts}
+        return {"logits": mean_of_samples(logits, samples)}
 
 
 def _layer(name: str, depth: int) -> int:

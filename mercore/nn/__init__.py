@@ -7,7 +7,7 @@ from mercore.nn._audio import zscore
 from mercore.nn._checkpoint import Checkpoint
 from mercore.nn._configs import parsed, read_json
 from mercore.nn._devices import device_of, dtype_of, moved, rows
-from mercore.nn._fill import Rule, built, fill
+from mercore.nn._fill import Rule, built, fill, refilled
 from mercore.nn._fitting import fit_network
 from mercore.nn._hidden import HiddenStates, chosen
 from mercore.nn._network import (
@@ -21,7 +21,14 @@ from mercore.nn._network import (
 )
 from mercore.nn._onnx import OnnxModel, onnx_session
 from mercore.nn._pictures import IMAGENET_MEAN, IMAGENET_STD, normalised, resized, stretched
-from mercore.nn._policies import freed, frozen_dtype, merged, rated, recomputing
+from mercore.nn._policies import (
+    freed,
+    frozen_dtype,
+    merged,
+    multiplied_in,
+    rated,
+    recomputing,
+)
 from mercore.nn._prediction import load_network
 from mercore.nn._quiet import quiet_transformers
 
@@ -49,6 +56,7 @@ __all__ = [
     "load_network",
     "merged",
     "moved",
+    "multiplied_in",
     "normalised",
     "onnx_session",
     "parsed",
@@ -56,6 +64,7 @@ __all__ = [
     "rated",
     "read_json",
     "recomputing",
+    "refilled",
     "resized",
     "rows",
     "split_missing",

@@ -88,6 +88,27 @@ def fill(
     return module.to(device).eval().requires_grad_(False)
 
 
+def refilled(
+    checkpoint: Checkpoint, rules: Sequence[Rule], tensors: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the weights of `checkpoint` with `tensors`, a module's, back in their places.
+
+    It is what `fill` did, undone: each weight is as large, and of the type, as it was. Weights that
+    went nowhere, or to parameters that are not among `tensors`, are as they were.
+    """
+    compiled = [(re.compile(rule.source), rule) for rule in rules]
+    whole = {}
+    for name in checkpoint:
+        before, places = checkpoint[name], _places(name, compiled)
+        own = [
+            tensors[place.target].tensor_split(place.part[1])[place.part[0]]
+            for place in places
+            if place.target in tensors
+        ]
+        whole[name] = torch.cat(own).to("cpu", before.dtype) if own else before
+    return whole
+
+
 def _placed(
     names: Iterable[str], rules: Sequence[Rule], wanted: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, list[_Place]], list[str]]:

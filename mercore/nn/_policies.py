@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -101,6 +102,13 @@ def frozen_dtype(train: str, precision: str) -> torch.dtype:
         able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if able else torch.float32
     return dtype_of(precision)
+
+
+def multiplied_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which weights of float32 and of `dtype` can be multiplied."""
+    if dtype == torch.float32:
+        return nullcontext()  # a precision from outside stays
+    return torch.autocast(device.type, dtype)
 
 
 def recomputing(model: Any) -> None:

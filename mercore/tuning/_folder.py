@@ -33,6 +33,7 @@ class TuningFolder:
         state/            checkpoints to go on from
         log.csv           loss, learning rate and scores by step
         failed.jsonl      samples that could not be read
+        left_out.jsonl    samples that the options of the training leave out
         pictures-*.npy    what was measured of the pictures of a pre-training
         predictions.csv   id, label, predicted class and probabilities of the held-out fold
         checkpoint/       the trained weights in the layout that the encoder reads
@@ -50,6 +51,11 @@ class TuningFolder:
     def failures(self) -> Path:
         """Where the samples are named that could not be read."""
         return self.path / "failed.jsonl"
+
+    @property
+    def left_out(self) -> Path:
+        """Where the samples are named that are not trained on."""
+        return self.path / "left_out.jsonl"
 
     @property
     def checkpoint(self) -> Path:

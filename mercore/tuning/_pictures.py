@@ -166,24 +166,6 @@ def _members(file: str) -> Iterator[tarfile.TarInfo]:
         ) from error
 
 
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """Some of what a source holds."""
-
-    source: Source
-    rows: IntArray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> Inputs:
-        return self.source[int(self.rows[row])]
-
-    def name(self, row: int) -> str:
-        """Return what the source calls it."""
-        return self.source.name(int(self.rows[row]))
-
-
 def parted(count: int, share: float, seed: int) -> tuple[IntArray, IntArray]:
     """Return the rows to train on, and those of the share that is held out: one or more of each."""
     order = np.random.default_rng(seed).permutation(count)

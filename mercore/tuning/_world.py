@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def world() -> int:
@@ -13,3 +15,15 @@ def world() -> int:
 def rank() -> int:
     """Return which of them this one is, from 0."""
     return int(os.environ.get("RANK", "0"))
+
+
+@contextmanager
+def one_first() -> Iterator[None]:
+    """Let one of the processes do it, and then the others."""
+    if world() == 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():
+        yield

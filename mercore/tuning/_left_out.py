@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from mercore.components import Inputs
-from mercore.errors import InputError
+from mercore.errors import InputError, SilentError
 from mercore.folder import replace
 from mercore.tuning._data import Source, reason_line, reasons
 from mercore.watch import Watch
@@ -23,8 +23,8 @@ def left_out(
 ) -> dict[str, str]:
     """Return the samples that `check` finds unfit, by name, with the reason.
 
-    Those that cannot be read are not among them: the training notes them. What was found is kept
-    in `file`, and not looked for again.
+    Files of digital silence, which are not read, are among them; others that cannot be read are
+    not: the training notes them. What was found is kept in `file`, and not looked for again.
     """
     if not file.exists():
         found = _found(source, check, threads, watch)
@@ -34,14 +34,13 @@ def left_out(
 
 
 def _found(source: Source, check: Check, threads: int, watch: Watch) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     watch.start("samples", len(source))
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(source), _AT_ONCE):
             rows = range(start, min(start + _AT_ONCE, len(source)))
-            for row, reason in zip(rows, pool.map(partial(_reason, source, check), rows)):
-                if reason is not None:
-                    found[source.name(row)] = reason
+            whys = pool.map(partial(_reason, source, check), rows)
+            found |= {source.name(row): why for row, why in zip(rows, whys, strict=True) if why}
             watch.advance("samples", len(rows), 0)
     return found
 
@@ -49,5 +48,7 @@ def _found(source: Source, check: Check, threads: int, watch: Watch) -> dict[str
 def _reason(source: Source, check: Check, row: int) -> str | None:
     try:
         return check(source[row])
+    except SilentError:
+        return "silent"
     except InputError:
         return None

@@ -23,7 +23,6 @@ from mercore.components import Inputs, IntArray
 from mercore.errors import InputError, RunError, few
 from mercore.limits import DEFAULT, Limits
 from mercore.media import Frames
-from mercore.tuning._data import Source
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _KINDS = ("JPEG", "PNG", "WEBP")

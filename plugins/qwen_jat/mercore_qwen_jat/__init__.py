@@ -30,9 +30,9 @@ class QwenTuning(Policy, Classifying):
 
     Section 2.3 of the paper trains all parameters on the next token, on 5,000 clips of MER2023 less
     those without sound, and finds that better than LoRA. It gives no prompt, words, rates or
-    epochs. The defaults are those of Qwen's own fine-tuning (github.com/QwenLM/Qwen: ``finetune.py``,
-    ``finetune_ds.sh`` and ``finetune_lora_ds.sh``, of Qwen-7B): 5 epochs, batches of 16 (there on
-    each device), AdamW (.9, .95), weight decay .1, 1e-5 for all parameters and 3e-4 for LoRA of rank
+    epochs. The defaults are those of Qwen's own fine-tuning of Qwen-7B (github.com/QwenLM/Qwen:
+    ``finetune.py``, ``finetune_ds.sh``, ``finetune_lora_ds.sh``): 5 epochs, batches of 16 (there on
+    each device), AdamW (.9, .95), weight decay .1, 1e-5 for all parameters, 3e-4 for LoRA of rank
     64 in all linear layers, activations computed again. For models that are no chat models it also
     trains embeddings and output layer beside LoRA, for new tokens, of which there are none here.
 
@@ -64,7 +64,7 @@ class QwenTuning(Policy, Classifying):
     2023). Any other `train` leaves them as they are."""
     silent: float | None = Field(default=-60.0, le=0)
     """Leave out training samples whose audio is quieter, in dB: the root mean square over the clip,
-    where a full-scale square wave is 0. Only null keeps digital silence."""
+    where a full-scale square wave is 0; null for none."""
 
     @model_validator(mode="after")
     def _fits_the_objective(self) -> QwenTuning:

@@ -28,9 +28,9 @@ from mercore_qwen_jat._tower import JointModel
 class Network(nn.Module):
     """From a batch, padding behind, to the last states ``(samples, tokens, hidden)``.
 
-    `mel` is ``(samples, bins, time)``, `frames` ``(samples, longest)`` says which frames belong to a
-    clip; `ids` and `places` are ``(samples, tokens)``, see ``JointModel``. Attention is causal, or
-    to what `mask` says, ``(samples, 1, tokens, tokens)``.
+    `mel` is ``(samples, bins, time)``; `frames`, ``(samples, longest)``, says which frames belong
+    to a clip; `ids` and `places` are ``(samples, tokens)``, see ``JointModel``. Attention is
+    causal, or to what `mask` says, ``(samples, 1, tokens, tokens)``.
     """
 
     def __init__(self, model: JointModel, dtype: torch.dtype) -> None:
@@ -143,8 +143,11 @@ def network_of(found: Published, tuning: QwenTuning, layers: int, weights: bool)
 def lm_head_of(found: Published, network: Network, tuning: QwenTuning, weights: bool) -> nn.Linear:
     """Return the output layer; it is trained where all is."""
     rows, width = found.layout.vocabulary, network.model.llm.config.hidden_size
-    head = built(lambda: nn.Linear(width, rows, bias=False))
+    # In a module, so that a message about its weights has its name.
+    model = built(lambda: nn.ModuleDict({"lm_head": nn.Linear(width, rows, bias=False)}))
     if weights:
-        rules = [Rule(found.layout.output, "weight"), Rule(".*", None)]
-        fill(head, Checkpoint(found.folder), rules, dtype=network.dtype, device="cpu")
-    return head.to(network.dtype).requires_grad_(tuning.train == "all")
+        rules = [Rule(found.layout.output, "lm_head.weight"), Rule(".*", None)]
+        fill(model, Checkpoint(found.folder), rules, dtype=network.dtype, device="cpu")
+    lm_head = model["lm_head"].to(network.dtype).requires_grad_(tuning.train == "all")
+    assert isinstance(lm_head, nn.Linear)
+    return lm_head

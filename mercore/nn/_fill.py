@@ -93,18 +93,15 @@ def refilled(
 ) -> dict[str, torch.Tensor]:
     """Return the weights of `checkpoint` with `tensors`, a module's, back in their places.
 
-    It is what `fill` did, undone: each weight is as large, and of the type, as it was. Weights that
-    went nowhere, or to parameters that are not among `tensors`, are as they were.
+    It undoes what `fill` did by the rules, but for those that join weights. Each weight has the type
+    that it had; those that went nowhere, or to what is not among `tensors`, are as they were.
     """
     compiled = [(re.compile(rule.source), rule) for rule in rules]
     whole = {}
     for name in checkpoint:
         before, places = checkpoint[name], _places(name, compiled)
-        own = [
-            tensors[place.target].tensor_split(place.part[1])[place.part[0]]
-            for place in places
-            if place.target in tensors
-        ]
+        assert all(place.part == (0, 1) for place in places), f"{name}: joined to others"
+        own = [tensors[place.target] for place in places if place.target in tensors]
         whole[name] = torch.cat(own).to("cpu", before.dtype) if own else before
     return whole
 

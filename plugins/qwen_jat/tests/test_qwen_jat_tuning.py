@@ -7,7 +7,7 @@ import tempfile
 import wave
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from mercore.cli import main
 from mercore.components import Inputs, Noted
 from mercore.errors import CheckpointError, RunError
+from mercore.inputs import audio_of, text_of
 from mercore.media import FloatArray, Text, Waveform
 from mercore.nn import HiddenStates
 from mercore.testing import TuningTests
@@ -124,7 +125,7 @@ class TestHeadTuning(TuningTests):
 def second_loss(inputs: Inputs, word: str) -> float:
     """Return transformers' own loss of Qwen2-Audio on the answer, with all else left out."""
     network, processor = reference.second(str(folder("qwen2_audio")))
-    samples, text = inputs["audio"].samples, inputs["text"].content
+    samples, text = audio_of(inputs), text_of(inputs)
     read = processor(text=SPAN + text + PROMPT, audio=[samples], return_tensors="pt",
                      sampling_rate=RATE)  # fmt: skip
     answer = torch.tensor([[*ids(word), tokenizer().token_to_id("<|endoftext|>")]])
@@ -142,9 +143,9 @@ def first_loss(inputs: Inputs, word: str) -> float:
     """Return the same of Qwen-Audio by its formulas."""
     weights = tiny.published("qwen_audio")
     table = weights["transformer.wte.weight"].double()
-    span = reference.audio_rows(weights, tiny.QWEN_AUDIO, inputs["audio"].samples)
+    span = reference.audio_rows(weights, tiny.QWEN_AUDIO, audio_of(inputs))
     answer = [*ids(word), tiny.RANKS]  # the first special token is <|endoftext|>
-    read = [table[ids(part)] for part in (inputs["text"].content, PROMPT, word)]
+    read = [table[ids(part)] for part in (text_of(inputs), PROMPT, word)]
     states = reference.hidden_states(weights, tiny.QWEN_AUDIO, torch.cat([span, *read]))[-1]
     scores = (states @ weights["lm_head.weight"].double().T).log_softmax(-1)
     behind = scores[-len(answer) :]  # the end of the prompt, and the word
@@ -179,7 +180,9 @@ def test_in_the_chat_form_an_answer_ends_its_turn() -> None:
 
 @pytest.mark.parametrize("layout", ["qwen_audio", "qwen2_audio"])
 @pytest.mark.parametrize("pool", ["all", "text"])
-def test_the_head_reads_the_mean_of_what_is_kept(layout: tiny.Layout, pool: str) -> None:
+def test_the_head_reads_the_mean_of_what_is_kept(
+    layout: tiny.Layout, pool: Literal["all", "text"]
+) -> None:
     encoder = QwenJAT(checkpoint=str(folder(layout)), pool=pool)
     trainee = trainee_of(folder(layout), encoder, objective="head")
     kept = np.stack([features(folder(layout), one, pool=pool).mean(axis=0) for one in SAMPLES])

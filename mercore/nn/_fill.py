@@ -93,8 +93,8 @@ def refilled(
 ) -> dict[str, torch.Tensor]:
     """Return the weights of `checkpoint` with `tensors`, a module's, back in their places.
 
-    It undoes what `fill` did by the rules, but for those that join weights. Each weight has the type
-    that it had; those that went nowhere, or to what is not among `tensors`, are as they were.
+    It undoes what `fill` did by the rules, but for those that join weights. Each weight has the
+    type that it had; those that went nowhere, or to none of `tensors`, are as they were.
     """
     compiled = [(re.compile(rule.source), rule) for rule in rules]
     whole = {}

@@ -86,7 +86,15 @@ class QwenTuning(Policy, Classifying):
                 raise RunError(f"words: no class {name!r}{hint}")
             if not word.strip():
                 raise RunError(f"words: {name!r} has no word; give one, or leave the class out")
-        return self.model_copy(update={"words": {n: self.words.get(n, n) for n in classes}})
+        words = {name: self.words.get(name, name) for name in classes}
+        owners = {word: name for name, word in words.items()}
+        for name, word in words.items():
+            if owners[word] != name:
+                raise RunError(
+                    f"words: {name!r} and {owners[word]!r} have the same word, {word!r}; give each "
+                    "class its own"
+                )
+        return self.model_copy(update={"words": words})
 
     def leaves_out(self) -> Callable[[Inputs], str | None] | None:
         """Return what finds silent clips."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from mercore.errors import CheckpointError, RunError
+from mercore.errors import CheckpointError
 from mercore_qwen_jat._tokens import Tokens
 
 
@@ -17,24 +17,18 @@ class Answers:
     words: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, words: Mapping[str, str], tokens: Tokens, end: str) -> Answers:
-        """Return the answers by class; `end` is the special token that ends each.
+    def of(cls, words: Iterable[str], tokens: Tokens, end: str) -> Answers:
+        """Return the answers; `end` is the special token that ends each.
 
-        Raises RunError for classes that one answer stands for, CheckpointError without `end`.
+        Raises CheckpointError for a tokenizer without it.
         """
         last = tokens.number(end)
         if last is None:
-            raise CheckpointError(f"the tokenizer has no token {end}, which ends an answer")
-        answers: dict[tuple[int, ...], str] = {}
-        for name, word in words.items():
-            answer = (*tokens.plain(word), last)
-            if answer in answers:
-                raise RunError(
-                    f"words: {answers[answer]!r} and {name!r} have the same word, {word!r}; give "
-                    "each class its own"
-                )
-            answers[answer] = name
-        return cls(tuple(answers))
+            raise CheckpointError(
+                f"the tokenizer has no token {end}, which ends an answer; fetch the file that was "
+                "published with the checkpoint"
+            )
+        return cls(tuple((*tokens.plain(word), last) for word in words))
 
     @property
     def longest(self) -> int:

@@ -103,8 +103,10 @@ class WordTrainee(_JointTrainee):
     ) -> None:
         found = published(encoder.checkpoint)
         if len(tuning.words) != classes:
-            raise RunError(f"words: has {len(tuning.words)}, expected one for each of {classes}")
-        self._answers = Answers.of(tuning.words, found.tokens, _ENDS[encoder.template])
+            raise RunError(
+                f"words: has {len(tuning.words)}, expected one for each of {classes} classes"
+            )
+        self._answers = Answers.of(tuning.words.values(), found.tokens, _ENDS[encoder.template])
         room = self._answers.longest
         super().__init__(found, tuning, Sequences(encoder, found.layout, found.tokens, room))
         network = network_of(found, tuning, found.layout.depth, weights)

@@ -312,7 +312,9 @@ def test_options_and_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> 
     with pytest.raises(RunError, match="words: 'sad' has no word"):
         QwenTuning(words={"sad": " "}).learning(["angry", "sad"])
     with pytest.raises(RunError, match="'angry' and 'sad' have the same word, 'x'"):
-        trainee_of(folder(), words={"angry": "x", "happy": "y", "sad": "x"})
+        QwenTuning(words={"angry": "x", "sad": "x"}).learning(["angry", "happy", "sad"])
+    with pytest.raises(RunError, match="words: has 3, expected one for each of 4 classes"):
+        QwenTuning(words=ANSWERS).prepare(encoder, 4)
     with pytest.raises(RunError, match="last-6: the network has 5 blocks, 0 to 4"):
         trainee_of(folder(), train="last-6")
     bare = tiny.write(tmp_path, shards=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import tempfile
 import wave
@@ -178,8 +179,7 @@ def test_in_the_chat_form_an_answer_ends_its_turn() -> None:
     assert ends == [{tokenizer().token_to_id(f"<|{end}|>")} for end in ("im_end", "endoftext")]
 
 
-@pytest.mark.parametrize("layout", ["qwen_audio", "qwen2_audio"])
-@pytest.mark.parametrize("pool", ["all", "text"])
+@pytest.mark.parametrize(("layout", "pool"), [("qwen_audio", "text"), ("qwen2_audio", "all")])
 def test_the_head_reads_the_mean_of_what_is_kept(
     layout: tiny.Layout, pool: Literal["all", "text"]
 ) -> None:
@@ -237,18 +237,18 @@ def test_what_is_frozen_is_bfloat16_and_what_is_trained_float32() -> None:
     assert types == {(True, torch.float32), (False, torch.bfloat16)}
     exact = logits(trainee_of(folder()), *SAMPLES)
     assert torch.allclose(logits(trainee, *SAMPLES), exact, rtol=0.05, atol=0.5)
-    losses = trained(trainee)
+    losses = trained(trainee, 2)
     assert losses[-1] < losses[0]
 
 
 def test_the_memory_of_lora_is_less_than_that_of_all() -> None:
     encoder = QwenJAT(checkpoint=str(folder()))
-    every, lora, kept = (
-        plan(QwenTuning(words=ANSWERS, lora_rank=4, **options), encoder, 3)
-        for options in ({}, {"train": "lora"}, {"recompute": False})
+    every, lora = (
+        plan(QwenTuning(words=ANSWERS, lora_rank=4, train=train), encoder, 3)
+        for train in ("all", "lora")
     )
     assert lora.needs[0].optimiser < every.needs[0].optimiser / 5
-    assert 0 < every.needs[0].activations < kept.needs[0].activations
+    assert 0 < lora.needs[0].activations < every.needs[0].activations
 
 
 # In a project
@@ -276,7 +276,7 @@ def test_full_and_lora_are_compared_without_silent_clips_and_their_checkpoints_a
 ) -> None:
     write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
-    options = ("epochs=3", "batch=4", "lr=3e-2", "lora_rank=4", "words={calm: the}")
+    options = ("epochs=2", "batch=4", "lr=3e-3", "lora_rank=4", "words={calm: the}")
     given = [f"--with={option}" for option in options]
     command = ["tune", "jat", "--device=cpu", "--vary=train=all,lora", *given]
     result = CliRunner().invoke(main, command, catch_exceptions=False)
@@ -292,6 +292,10 @@ def test_full_and_lora_are_compared_without_silent_clips_and_their_checkpoints_a
         assert scores["samples"] == 4
         about = json.loads((run / "tuning.json").read_text())
         assert about["options"]["words"] == {"calm": "the", "loud": "loud"}
+        with (run / "log.csv").open() as file:
+            found = [row["eval_loss"] for row in csv.DictReader(file)]
+        losses = [float(loss) for loss in found if loss]
+        assert losses[-1] < losses[0]
         assert features(run / "checkpoint").shape[1] == 64
     assert scores["trained"] < scores["parameters"] / 2
 

@@ -39,8 +39,8 @@ def _found(source: Source, check: Check, threads: int, watch: Watch) -> dict[str
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(source), _AT_ONCE):
             rows = range(start, min(start + _AT_ONCE, len(source)))
-            whys = pool.map(partial(_reason, source, check), rows)
-            found |= {source.name(row): why for row, why in zip(rows, whys, strict=True) if why}
+            looked_at = zip(rows, pool.map(partial(_reason, source, check), rows), strict=True)
+            found |= {source.name(row): reason for row, reason in looked_at if reason}
             watch.advance("samples", len(rows), 0)
     return found
 

@@ -12,7 +12,7 @@ import soxr
 from av.container import InputContainer
 
 from mercore.containers import duration, in_time, one_thread, open_media
-from mercore.errors import InputError
+from mercore.errors import InputError, SilentError
 from mercore.frames import read_frames, sample_times, stream_frames
 from mercore.limits import DEFAULT, Limits
 from mercore.media import Audio, FloatArray, Media, Spec, Text, Video, Waveform
@@ -53,7 +53,7 @@ def read_audio(path: str, rate: int, limits: Limits = DEFAULT) -> Waveform:
     """
     audio = read_track(path, rate, limits=limits)
     if not audio.samples.any():
-        raise InputError(f"{path}: the audio is silent (every sample is zero)")
+        raise SilentError(f"{path}: the audio is silent (every sample is zero)")
     return audio
 
 

@@ -43,6 +43,10 @@ class InputError(MercoreError, ValueError):
     """The media of one sample cannot be used; raised by decoding and by components."""
 
 
+class SilentError(InputError):
+    """Audio is silent: every sample is zero."""
+
+
 class CheckpointError(MercoreError):
     """Weights are missing, incomplete or of another model."""
 

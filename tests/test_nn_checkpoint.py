@@ -216,6 +216,18 @@ def test_a_tensor_is_cut_into_several(tmp_path: Path) -> None:
     assert torch.equal(three.v.weight, packed[8:])
 
 
+def test_trained_tensors_go_back_where_they_came_from(tmp_path: Path) -> None:
+    stored = {"packed": torch.arange(8.0).bfloat16().reshape(4, 2), "other": torch.ones(3),
+              "x.unused": torch.zeros(1)}  # fmt: skip
+    rules = [Rule("packed", ("q", "k")), Rule("other", "o"), Rule(r"x\..*", None)]
+    trained = {"q": torch.full((2, 2), 7.0), "k": torch.full((2, 2), 9.0), "new": torch.ones(1)}
+    whole = refilled(Checkpoint(saved(tmp_path / "a", stored)), rules, trained)
+    assert whole.keys() == stored.keys()
+    assert whole["packed"].tolist() == [[7, 7], [7, 7], [9, 9], [9, 9]]
+    assert whole["packed"].dtype == torch.bfloat16
+    assert torch.equal(whole["other"], stored["other"])
+
+
 def test_several_tensors_are_joined_in_the_order_of_their_parts(tmp_path: Path) -> None:
     bias = tensors().pop("layer.bias")
     parts = {"a": bias[2:], "b": bias[:1], "c": bias[1:2]}

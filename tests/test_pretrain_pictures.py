@@ -23,7 +23,8 @@ from mercore.errors import InputError, RunError
 from mercore.limits import Limits
 from mercore.media import Frames
 from mercore.tuning import PicturePretraining
-from mercore.tuning._pictures import Chosen, Images, Shards, parted, read_picture
+from mercore.tuning._data import Chosen
+from mercore.tuning._pictures import Images, Shards, parted, read_picture
 from mercore.tuning._sift import Sieve, sharpness
 from mercore.watch import Silent
 

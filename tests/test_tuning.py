@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -325,6 +326,34 @@ def test_a_sample_that_cannot_be_evaluated_does_not_count() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]], np.float32)
     found = type("Found", (), {"label_ids": np.array([0, -1, 1]), "predictions": logits})
     assert scores(found)["accuracy"] == 0.5
+
+
+def test_samples_that_an_option_leaves_out_are_looked_for_once_and_counted() -> None:
+    class Noting(Silent):
+        started: list[tuple[str, int]] = []  # noqa: RUF012
+
+        def start(self, name: str, total: int) -> None:
+            self.started.append((name, total))
+
+    made = job(without="aaa", watch=Noting())
+    names = [made.train.source.name(row) for row in range(12)]
+    found = made.run()
+    lines = Path("run/left_out.jsonl").read_text().splitlines()
+    left_out = [json.loads(line)["sample"] for line in lines]
+    assert left_out == [name for name in ("s2", "s8", "s14") if name in names]
+    assert found["left_out"] == {"unwanted": len(left_out)}
+    assert found["samples"] == 6  # of the held-out fold, whatever they say
+    Path("run/metrics.json").unlink()
+    assert made.run() == found
+    assert [start for start in Noting.started if start[0] == "samples"] == [("samples", 12)]
+    options = [f"--with={name}={value}" for name, value in {**OPTIONS, "without": "aaa"}.items()]
+    printed = mer("tune", "toy", "--device=cpu", "--out=run", *options).output
+    assert re.search(rf"left out +unwanted {len(left_out)}", printed)
+
+
+def test_a_training_that_leaves_out_all_samples_says_why() -> None:
+    with pytest.raises(RunError, match="no sample is left to train on; left out: unwanted 12"):
+        job(without="c").run()
 
 
 # The plan of the memory

@@ -23,20 +23,27 @@ def print_tuned(about: Json) -> None:
         ("accuracy", f"{about['accuracy']:.4f}"),
         ("samples", f"{about['samples']}"),
     ]
+    if "left_out" in about:
+        rows.append(("left out", _left_out(about)))
     _print_training(("training", about["feature"]), rows, about)
     click.echo(f"In registry.yaml: {about['feature']}: {_component(about)}")
 
 
 def print_pretrained(about: Json) -> None:
     """Print what a pre-training came to, and how its checkpoint is used."""
-    left_out = ", ".join(f"{why} {count}" for why, count in about["left_out"].items() if count)
     rows = [
         ("loss, held out", _number(about["loss"])),
         ("samples", f"{about['trained_on']} trained on, {about['held_out']} held out"),
-        ("left out", left_out or "none"),
+        ("left out", _left_out(about)),
     ]
     _print_training(("pre-training", about["uses"]), rows, about)
     click.echo(f"In registry.yaml: {_component(about)}")
+
+
+def _left_out(about: Json) -> str:
+    """Return how many samples were not trained on, for each reason."""
+    counts = about["left_out"].items()
+    return ", ".join(f"{why} {count}" for why, count in counts if count) or "none"
 
 
 def print_measured(about: Json) -> None:

@@ -65,7 +65,6 @@ class TuningTests(Suite):
     def _trained(self, trainee: Trainee) -> list[float]:
         """Return the loss of each step on one batch."""
         import torch
-        from torch.nn.functional import cross_entropy
 
         batch = self._batch(trainee)
         batch.pop("shares", None)  # of mixed samples: their own classes are learnt here
@@ -76,7 +75,7 @@ class TuningTests(Suite):
         for _ in range(self.steps):
             torch.manual_seed(0)  # dropout is alike in each step
             output = trainee.module.train()(**batch)
-            loss = output["loss"] if "loss" in output else cross_entropy(output["logits"], labels)
+            loss = output["loss"] if "loss" in output else trainee.loss(output["logits"], labels)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

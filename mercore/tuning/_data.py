@@ -55,6 +55,24 @@ class Samples:
         return self.samples[row].id
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Some of what a source holds."""
+
+    source: Source
+    rows: IntArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Inputs:
+        return self.source[int(self.rows[row])]
+
+    def name(self, row: int) -> str:
+        """Return what the source calls it."""
+        return self.source.name(int(self.rows[row]))
+
+
 class Examples(Dataset[tuple[Example, int]]):
     """The examples of a source, with their classes; of `kept`, where a trunk has run before.
 
@@ -106,13 +124,17 @@ class Examples(Dataset[tuple[Example, int]]):
         return self._trainee.example(self._source[at], random, training=self._training)
 
     def _note(self, at: int, error: InputError) -> None:
-        line = json.dumps({"sample": self._source.name(at), "reason": str(error)})
         with self._failures.open("a", encoding="utf-8") as file:  # one write: lines stay whole
-            file.write(line + "\n")
+            file.write(reason_line(self._source.name(at), str(error)))
 
 
-def failed(file: Path) -> dict[str, str]:
-    """Return the samples that could not be read, with the reason."""
+def reason_line(sample: str, reason: str) -> str:
+    """Return the line that says of a sample why it could not be read, or was left out."""
+    return json.dumps({"sample": sample, "reason": reason}) + "\n"
+
+
+def reasons(file: Path) -> dict[str, str]:
+    """Return the samples in such lines with their reasons; none where there is no file."""
     if not file.exists():
         return {}
     rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())

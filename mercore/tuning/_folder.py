@@ -34,6 +34,7 @@ class TuningFolder:
         tensorboard/      the log for TensorBoard, where it is asked for
         log.csv           loss, learning rate and scores by step
         failed.jsonl      samples that could not be read
+        left_out.jsonl    samples that the options of the training leave out
         pictures-*.npy    what was measured of the pictures of a pre-training
         predictions.csv   id, label, predicted class and probabilities of the held-out fold
         checkpoint/       the trained weights in the layout that the encoder reads
@@ -57,6 +58,11 @@ class TuningFolder:
     def board(self) -> Path:
         """Where the log for TensorBoard lies."""
         return self.path / "tensorboard"
+
+    @property
+    def left_out(self) -> Path:
+        """Where the samples are named that are not trained on."""
+        return self.path / "left_out.jsonl"
 
     @property
     def checkpoint(self) -> Path:

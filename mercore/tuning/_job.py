@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,13 +23,14 @@ from mercore.machine import Machine
 from mercore.nn import quiet_transformers
 from mercore.signals import taken
 from mercore.tuning._arguments import arguments_of, settled
-from mercore.tuning._data import Examples, Source, balance, failed
+from mercore.tuning._data import Chosen, Examples, Source, balance, reasons
 from mercore.tuning._folder import TuningFolder
+from mercore.tuning._left_out import left_out
 from mercore.tuning._options import Classifying, Tuning
 from mercore.tuning._trainee import Trainee
 from mercore.tuning._trainer import Loop, board, early_stop, last_checkpoint
 from mercore.tuning._trunk import Kept, Trunk
-from mercore.tuning._world import world
+from mercore.tuning._world import one_first, world
 from mercore.watch import Silent, Watch
 
 
@@ -72,10 +74,28 @@ class Job:
             return done
         self.folder.begin(self.about)
         at_once = fitting(self.tuning, self.tuning.at_once)
+        job = self._sifted()
         with quiet_transformers():
-            while (loop := self._trained(at_once)) is None:
+            while (loop := job._trained(at_once)) is None:
                 at_once = fitting(self.tuning, at_once - 1)
-            return self._finished(loop, at_once)
+            return job._finished(loop, at_once)
+
+    def _sifted(self) -> Job:
+        """Return the training without the samples that its options leave out, which it counts."""
+        check = self.tuning.leaves_out() if isinstance(self.tuning, Classifying) else None
+        if check is None:
+            return self
+        source, file = self.train.source, self.folder.left_out
+        with one_first():
+            unfit = left_out(source, check, file, self.machine.threads, self.watch)
+        counts = Counter(unfit.values())
+        rows = [row for row in range(len(source)) if source.name(row) not in unfit]
+        if not rows:
+            why = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+            raise RunError(f"{self.name}: no sample is left to train on; left out: {why}")
+        kept = np.array(rows)
+        train = Part(Chosen(source, kept), self.train.labels[kept])
+        return replace(self, train=train, data={**self.data, "left_out": {**counts}})
 
     def _trained(self, at_once: int) -> Loop | None:
         """Return the loop at the end of the training; None where the memory was too small."""
@@ -159,7 +179,7 @@ class Job:
             "steps": loop.state.global_step,
             "best_step": loop.state.best_global_step,
             "loss": (result.metrics or {})["test_loss"],
-            "failed": dict(failed(self.folder.failures)),
+            "failed": dict(reasons(self.folder.failures)),
         }
         if not loop.is_world_process_zero():
             return scores

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from mercore.errors import RunError, did_you_mean
 
 if TYPE_CHECKING:
-    from mercore.components import Encoder
+    from mercore.components import Encoder, Inputs
     from mercore.tuning._trainee import Trainee
 
 
@@ -103,6 +103,20 @@ class Classifying(Tuning):
         if len(found) < 2:
             raise RunError(f"label_map: leaves one class, {found[0]!r}; expected two or more")
         return found
+
+    def learning(self, classes: Sequence[str]) -> Self:
+        """Return the options as they are for these classes, which a network may need to know.
+
+        `classes` are those of `targets`. Raises RunError for options that do not fit them.
+        """
+        return self
+
+    def leaves_out(self) -> Callable[[Inputs], str | None] | None:
+        """Return what says why a sample is not to be trained on, in a word: None for a good one.
+
+        None where all are trained on. Held-out samples stay, so that scores can be compared.
+        """
+        return None
 
 
 class Unlabelled(Tuning):

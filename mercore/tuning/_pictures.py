@@ -23,7 +23,6 @@ from mercore.components import Inputs, IntArray
 from mercore.errors import InputError, RunError, few
 from mercore.limits import DEFAULT, Limits
 from mercore.media import Frames
-from mercore.tuning._data import Source
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _KINDS = ("JPEG", "PNG", "WEBP")
@@ -164,24 +163,6 @@ def _members(file: str) -> Iterator[tarfile.TarInfo]:
             f"{file}: cannot be read as a tar file: {error}; expected one that is whole and not "
             "compressed"
         ) from error
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """Some of what a source holds."""
-
-    source: Source
-    rows: IntArray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> Inputs:
-        return self.source[int(self.rows[row])]
-
-    def name(self, row: int) -> str:
-        """Return what the source calls it."""
-        return self.source.name(int(self.rows[row]))
 
 
 def parted(count: int, share: float, seed: int) -> tuple[IntArray, IntArray]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mercore.components import Encoder
 from mercore.errors import RunError
@@ -187,11 +188,16 @@ def _bytes(tensor: Tensor, tuning: Tuning) -> int:
 
 
 class _Blocks:
-    """The blocks of a network, which are what is computed again with ``recompute``."""
+    """The blocks of a network, which are what is computed again with ``recompute``.
+
+    They are those of its largest stack, and all that transformers would compute again.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         lists = [m for m in module.modules() if isinstance(m, nn.ModuleList | nn.Sequential)]
-        self._blocks = list(max(lists, key=_weight, default=[]))
+        largest = list(max(lists, key=_weight, default=[]))
+        others = [m for m in module.modules() if isinstance(m, GradientCheckpointingLayer)]
+        self._blocks = list(dict.fromkeys([*largest, *others]))
         self.current = -1
         self._inputs: dict[int, int] = {}
 
@@ -227,7 +233,8 @@ class _Blocks:
                 outside += size
             else:
                 inside[block] += size
-        return outside + sum(self._inputs.values()) + max(inside)
+        inputs = sum(size for block, size in self._inputs.items() if inside[block])
+        return outside + inputs + max(inside)
 
 
 def _weight(blocks: nn.ModuleList | nn.Sequential) -> int:

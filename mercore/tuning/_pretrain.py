@@ -209,8 +209,9 @@ class Pretraining:
         return detector
 
     def _parts(self, tuning: Unlabelled, out: Path, seed: int) -> tuple[Part, Part, dict[str, int]]:
+        from mercore.tuning._data import Chosen
         from mercore.tuning._job import Part
-        from mercore.tuning._pictures import Chosen, parted
+        from mercore.tuning._pictures import parted
 
         rows, counts = np.arange(len(self.source)), dict[str, int]()
         if isinstance(tuning, PicturePretraining) and tuning.demands:

@@ -43,8 +43,8 @@ class Trainee(ABC):
     """An encoder's network in training.
 
     ``module(**batch)`` returns ``{"logits": (samples, classes)}``, of which the core takes the
-    cross entropy, or ``{"loss": scalar}`` where it is computed inside; an evaluation on labels
-    needs the logits in both.
+    `loss`, or ``{"loss": scalar}`` where it is computed inside; an evaluation on labels needs the
+    logits in both.
     """
 
     module: torch.nn.Module
@@ -78,6 +78,15 @@ class Trainee(ABC):
         trained = [p for p in self.module.parameters() if p.requires_grad]
         decays, others = [p for p in trained if p.dim() > 1], [p for p in trained if p.dim() < 2]
         return [Group(decays), Group(others, decays=False)]
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
+        """Return the loss of float32 logits: the cross entropy.
+
+        `labels` and `options` are those of ``torch.nn.functional.cross_entropy``.
+        """
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits, labels, **options)
 
     @abstractmethod
     def save(self, folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:

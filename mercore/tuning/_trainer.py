@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -83,7 +83,7 @@ class Loop(Trainer):
         outputs = model(**inputs)
         if shares is not None:
             labels = mixed(labels, shares, outputs["logits"].shape[1])
-        loss = outputs["loss"] if "loss" in outputs else self._entropy(outputs["logits"], labels)
+        loss = outputs["loss"] if "loss" in outputs else self._loss(outputs["logits"], labels)
         if model.training and not torch.isfinite(loss):
             raise RunError(
                 f"the loss is {loss.item()} after {self.state.global_step} steps; the checkpoints "
@@ -93,11 +93,11 @@ class Loop(Trainer):
             loss = loss * (items * self.accelerator.num_processes / num_items_in_batch)
         return (loss, {**outputs, "loss": loss}) if return_outputs else loss
 
-    def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         options = self._tuning
         assert isinstance(options, Classifying)
         weights = self._loss_weights
-        return cross_entropy(
+        return self.trainee.loss(
             logits.float(),
             labels,
             weight=None if weights is None else weights.to(logits.device),

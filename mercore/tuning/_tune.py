@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from mercore.tuning._folder import TuningFolder
 from mercore.tuning._folds import Targets, parted
 from mercore.tuning._options import Classifying, Tuning, described
 from mercore.tuning._trunk import Trunk
-from mercore.tuning._world import world
+from mercore.tuning._world import one_first
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -95,8 +94,8 @@ def planned(
     project: Project, name: str, options: Mapping[str, Any], memory: int | None
 ) -> dict[str, JsonValue]:
     """Return the memory that a training takes; `memory` is what a device has, else the GPU's."""
-    encoder, tuning = _on_labels(feature_of(project, name), options)
-    return memory_of(tuning, encoder, len(tuning.targets(project.classes)), memory)
+    encoder, tuning, classes = _on_labels(project, feature_of(project, name), options)
+    return memory_of(tuning, encoder, len(classes), memory)
 
 
 def memory_of(
@@ -185,8 +184,7 @@ def _asked(
 ) -> _Asked:
     check_installed()
     node = feature_of(project, name)
-    encoder, tuning = _on_labels(node, options)
-    classes = tuning.targets(project.classes)
+    encoder, tuning, classes = _on_labels(project, node, options)
     front = tuning.trunk(encoder)
     reader, upstream = reader_of(project, node)
     train, valid = parted(project, node.name, upstream, tuning, fold)
@@ -203,14 +201,17 @@ def check_installed() -> None:
         needed("transformers", "training an encoder", "run `pip install 'mercore[tune]'`")
 
 
-def _on_labels(node: Node, options: Mapping[str, Any]) -> tuple[Encoder, Classifying]:
-    """Return the encoder of a feature, and its training on labels."""
+def _on_labels(
+    project: Project, node: Node, options: Mapping[str, Any]
+) -> tuple[Encoder, Classifying, tuple[str, ...]]:
+    """Return the encoder of a feature, its training on labels, and the classes to learn."""
     encoder = node.component
     assert isinstance(encoder, Encoder)
     tuning = tuning_of(encoder, "tune", options)
     if not isinstance(tuning, Classifying):
         raise PluginError(f"encoder {encoder.name!r}: its 'tune' is no Classifying")
-    return encoder, tuning
+    classes = tuning.targets(project.classes)
+    return encoder, tuning.learning(classes), classes
 
 
 def trainers() -> dict[str, str]:
@@ -223,22 +224,10 @@ def reader_of(project: Project, node: Node) -> tuple[Reader, list[Upstream]]:
     """Return what reads the inputs of the feature, once the streams they come from are there."""
     streams = node.upstream(project.pipeline.streams)
     if streams:
-        with _one_first():
+        with one_first():
             project.extract(streams)
     upstream = {
         name: Upstream.of(project.pipeline.streams[name], project.store) for name in streams
     }
     reader = Reader(node, upstream, Sources(), project.machine.limits)
     return reader, list(upstream.values())
-
-
-@contextmanager
-def _one_first() -> Iterator[None]:
-    """Let one of several processes that train together do it, and then the others."""
-    if world() == 1:
-        yield
-        return
-    from accelerate import PartialState
-
-    with PartialState().main_process_first():
-        yield

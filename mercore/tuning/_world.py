@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def world() -> int:
@@ -21,3 +23,15 @@ def take_device(device: str) -> None:
         from accelerate import PartialState
 
         PartialState(cpu=device == "cpu")
+
+
+@contextmanager
+def one_first() -> Iterator[None]:
+    """Let one of the processes do it, and then the others."""
+    if world() == 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():
+        yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from time import sleep
@@ -293,6 +293,14 @@ class Learning(Classifying):
     train: Literal["all", "head"] = "all"
     memory: int = 1000
     """The most samples at once."""
+    without: str | None = None
+    """Leave out texts with this in them."""
+
+    def leaves_out(self) -> Callable[[Inputs], str | None] | None:
+        unwanted = self.without
+        if unwanted is None:
+            return None
+        return lambda inputs: "unwanted" if unwanted in text_of(inputs) else None
 
     def prepare(self, encoder: Encoder, classes: int, *, weights: bool = True) -> Trainee:
         from toy_training import LearnerTrainee

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor, nn
 from transformers import LlamaModel
 
-from mercore.nn import freed, frozen_dtype, recomputing
+from mercore.nn import freed, frozen_dtype, multiplied_in, recomputing
 from mercore.tuning import trained_blocks
 from mercore_baichuan import BaichuanPretraining, BaichuanTuning
 from mercore_baichuan._alibi import Alibi
@@ -25,14 +23,8 @@ class Decoder(nn.Module):
         """The type of the weights that are not trained, and of the products if it is no float32."""
         self._heads = heads
 
-    def precision(self, ids: Tensor) -> AbstractContextManager[object]:
-        """Return the context in which weights of both types can be multiplied."""
-        if self.dtype == torch.float32:
-            return nullcontext()  # a precision from outside stays
-        return torch.autocast(ids.device.type, self.dtype)
-
     def forward(self, ids: Tensor) -> Tensor:
-        with self.precision(ids):
+        with multiplied_in(self.dtype, ids.device):
             bias = None if self._heads is None else self._alibi(ids, self._heads)
             output = self.model(input_ids=ids, attention_mask=bias, use_cache=False)
         states: Tensor = output.last_hidden_state

@@ -13,7 +13,17 @@ from torch.nn.utils.rnn import pad_sequence
 from mercore.components import Inputs
 from mercore.errors import InputError, RunError
 from mercore.inputs import text_of
-from mercore.nn import Checkpoint, HiddenStates, Rule, built, chosen, fill, merged, rated
+from mercore.nn import (
+    Checkpoint,
+    HiddenStates,
+    Rule,
+    built,
+    chosen,
+    fill,
+    merged,
+    multiplied_in,
+    rated,
+)
 from mercore.tuning import Example, Group, Trainee
 from mercore_baichuan import Baichuan, BaichuanPretraining, BaichuanTuning
 from mercore_baichuan._network import published
@@ -143,7 +153,7 @@ class LanguageModel(nn.Module):
         states = self.decoder(ids)[:, :-1]  # (batch, tokens - 1, dim)
         weight = self.lm_head.weight
         weight = nn.functional.normalize(weight) if self._normed else weight
-        with self.decoder.precision(ids):
+        with multiplied_in(self.decoder.dtype, ids.device):
             logits = nn.functional.linear(states, weight)  # (batch, tokens - 1, vocabulary)
         places = torch.arange(1, ids.shape[1], device=ids.device)
         targets = ids[:, 1:].masked_fill(places > items[:, None], -100)

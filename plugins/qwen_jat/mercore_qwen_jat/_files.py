@@ -1,20 +1,59 @@
-"""The files of a checkpoint: found, and told apart."""
+"""The files of a checkpoint: found, told apart, and its network filled."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from mercore.checkpoints import locate
 from mercore.errors import CheckpointError
-from mercore.nn import parsed, read_json
+from mercore.nn import Checkpoint, built, fill, parsed, read_json
 from mercore_qwen_jat._qwen2_audio import Qwen2Audio
 from mercore_qwen_jat._qwen_audio import QwenAudio
 from mercore_qwen_jat._tokens import FAST, TIKTOKEN, FastTokens, TiktokenTokens, Tokens
+from mercore_qwen_jat._tower import JointModel
 
 EXPECTED: Final = (
     "Qwen/Qwen-Audio, Qwen/Qwen-Audio-Chat, Qwen/Qwen2-Audio-7B or Qwen/Qwen2-Audio-7B-Instruct"
 )
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint; its weights are looked at when a network is filled."""
+
+    folder: Path
+    layout: QwenAudio | Qwen2Audio
+    tokens: Tokens
+
+    def filled(
+        self, layers: int, *, dtype: torch.dtype, device: str, float32: str | None = None
+    ) -> JointModel:
+        """Return the network with the first layers of the language model, and its weights.
+
+        Weights whose names match `float32` have that type in place of `dtype`.
+        """
+        checkpoint = Checkpoint(self.folder)
+        self.layout.check(checkpoint)
+        rules = self.layout.cut(layers)
+        empty = self.empty(layers)
+        return fill(empty, checkpoint, rules, dtype=dtype, device=device, float32=float32)
+
+    def empty(self, layers: int) -> JointModel:
+        """Return the same with parameters that take no memory yet."""
+        layout = self.layout
+        audio, text, whole = layout.audio, layout.text(layers), layers == layout.depth
+        return built(lambda: JointModel(audio, text, markers=layout.markers, norm=whole))
+
+
+def published(checkpoint: str) -> Published:
+    """Return what the checkpoint is, fetched if it has to be; raises CheckpointError."""
+    folder = located(checkpoint)
+    layout = layout_of(folder)
+    return Published(folder, layout, tokens_of(folder, layout))
 
 
 def located(checkpoint: str) -> Path:

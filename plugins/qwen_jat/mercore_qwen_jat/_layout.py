@@ -33,6 +33,8 @@ class Layout(BaseModel, ABC):
     encoder_blocks: ClassVar[str]
     """Before the number of a layer, as regular expressions."""
     final_norm: ClassVar[str]
+    output: ClassVar[str]
+    """The weights of the output layer, which features do without."""
 
     @property
     @abstractmethod

@@ -60,6 +60,7 @@ class Qwen2Audio(Layout):
     decoder_blocks = r"language_model\.model\.layers"
     encoder_blocks = r"audio_tower\.layers"
     final_norm = r"language_model\.model\.norm\.weight"
+    output = r"language_model\.lm_head\.weight"
 
     audio_config: _EncoderSection
     text_config: _TextSection
@@ -96,7 +97,7 @@ class Qwen2Audio(Layout):
 
     def rules(self) -> list[Rule]:
         return [
-            Rule(r"language_model\.lm_head\..*", None),
+            Rule(self.output, None),
             Rule(self.final_norm, "llm.norm.weight"),
             Rule(r"language_model\.model\.(.*)", r"llm.\1"),
             Rule(r"audio_tower\.(.*)", r"encoder.\1"),

@@ -36,6 +36,7 @@ class QwenAudio(Layout):
     decoder_blocks = r"transformer\.h"
     encoder_blocks = r"transformer\.audio\.blocks"
     final_norm = r"transformer\.ln_f\.weight"
+    output = r"lm_head\.weight"
 
     hidden_size: int = 4096
     num_hidden_layers: int = 32
@@ -106,7 +107,7 @@ class QwenAudio(Layout):
         block, to = rf"{audio}blocks\.(\d+)\.", r"encoder.layers.\1."
         names = {"query": "q", "key": "k", "value": "v", "out": "out"}
         return [
-            Rule(r"lm_head\..*", None),
+            Rule(self.output, None),
             Rule(r"transformer\.wte\.(.*)", r"llm.embed_tokens.\1"),
             Rule(self.final_norm, "llm.norm.weight"),
             *_decoder_rules(),

@@ -2,21 +2,43 @@
 
 Independent of the plugin: neither its code nor any module of transformers; the spectrogram alone is
 that of transformers' ``WhisperFeatureExtractor``. Attention is over explicit scores, the rotation
-of positions over complex numbers.
+of positions over complex numbers. Qwen2-Audio is transformers' own, processor included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import WhisperFeatureExtractor
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+    WhisperFeatureExtractor,
+)
 
 from mercore.media import FloatArray
 
 Weights = Mapping[str, torch.Tensor]
+
+
+@cache
+def second(folder: str) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
+    """Return transformers' own Qwen2-Audio with the checkpoint, and its processor."""
+    network = Qwen2AudioForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    tokens = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_file=f"{folder}/tokenizer.json"
+    )
+    tokens.pad_token = "<|endoftext|>"
+    extract = WhisperFeatureExtractor(feature_size=128)  # type: ignore[no-untyped-call]
+    processor = Qwen2AudioProcessor(extract, tokens)  # type: ignore[no-untyped-call]
+    network.train(False)
+    return network, processor
 
 
 def whisper_mel(samples: FloatArray, bins: int) -> torch.Tensor:

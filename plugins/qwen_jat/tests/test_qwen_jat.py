@@ -12,12 +12,8 @@ import tiny_qwen_jat as tiny
 import torch
 from tokenizers import Tokenizer
 from transformers import (
-    PreTrainedTokenizerFast,
     Qwen2AudioEncoder,
     Qwen2AudioEncoderConfig,
-    Qwen2AudioForConditionalGeneration,
-    Qwen2AudioProcessor,
-    WhisperFeatureExtractor,
 )
 
 from mercore.components import Noted
@@ -92,26 +88,9 @@ def first_states(samples: FloatArray, words: str = WORDS) -> list[torch.Tensor]:
     return reference.hidden_states(weights, tiny.QWEN_AUDIO, read)
 
 
-@cache
-def published_second() -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
-    """Return transformers' own Qwen2-Audio with the tiny checkpoint, and its processor."""
-    folder = checkpoint("qwen2_audio")
-    network = Qwen2AudioForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    )
-    tokens = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_file=f"{folder}/tokenizer.json"
-    )
-    tokens.pad_token = "<|endoftext|>"
-    extract = WhisperFeatureExtractor(feature_size=128)  # type: ignore[no-untyped-call]
-    processor = Qwen2AudioProcessor(extract, tokens)  # type: ignore[no-untyped-call]
-    network.train(False)
-    return network, processor
-
-
 def second_states(samples: FloatArray, text: str) -> tuple[tuple[torch.Tensor, ...], list[int]]:
     """Return the hidden states of transformers' Qwen2-Audio, and the tokens that it read."""
-    network, processor = published_second()
+    network, processor = reference.second(checkpoint("qwen2_audio"))
     inputs = processor(text=text, audio=[samples], return_tensors="pt", sampling_rate=RATE)
     with torch.inference_mode():
         states = network(**inputs, output_hidden_states=True).hidden_states
@@ -226,7 +205,7 @@ def test_pools_are_parts_of_the_whole(layout: tiny.Layout, template: str) -> Non
 
 
 def test_chat_has_the_form_of_the_processors_template() -> None:
-    _, processor = published_second()
+    _, processor = reference.second(checkpoint("qwen2_audio"))
     turn: Any = [
         {"type": "audio", "audio_url": "clip.wav"},
         {"type": "text", "text": WORDS + PROMPT},

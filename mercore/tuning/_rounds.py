@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import JsonValue
-
 from mercore.batches import out_of_memory
 from mercore.components import Preprocessor, Transform
 from mercore.corrupt import worsening

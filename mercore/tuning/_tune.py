@@ -20,7 +20,7 @@ from mercore.pipeline import Node
 from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
 from mercore.tuning._folder import TuningFolder
-from mercore.tuning._options import Classifying, Training, described, reading
+from mercore.tuning._options import Classifying, Training, Tuning, described, reading
 from mercore.tuning._world import world
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from mercore.denoising import units
 from mercore.errors import RegistryError
 from mercore.tuning import Note, Recogniser, UnfitError, Utterance
 from mercore_paraformer._features import RATE
+from mercore_paraformer._funasr import undisturbed
 from mercore_paraformer._published import CONFIGURATION, SEGMENTS, published, tokens_in
 from mercore_paraformer.asr import Paraformer
 from mercore_paraformer.tuning import ParaformerTuning
@@ -36,7 +37,8 @@ class ParaformerRecogniser(Recogniser):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from funasr.tokenizer.char_tokenizer import CharTokenizer
+        with undisturbed():
+            from funasr.tokenizer.char_tokenizer import CharTokenizer
 
         files, told = self._found.files, self._found.told.get("tokenizer_conf") or {}
         segments = {"seg_dict": str(files[SEGMENTS])} if SEGMENTS in files else {}
@@ -71,8 +73,9 @@ class ParaformerRecogniser(Recogniser):
         seed: int,
         note: Note,
     ) -> Callable[[Path], None]:
-        """Train the network; return what writes the checkpoint with the weights of the best epoch."""
-        from mercore_paraformer._training import trained  # takes seconds to import
+        """Train the network; return what writes the checkpoint of the best epoch."""
+        with undisturbed():
+            from mercore_paraformer._training import trained  # takes seconds to import
 
         folder.mkdir(parents=True, exist_ok=True)
         lists = folder / "train.jsonl", folder / "valid.jsonl"

@@ -1,0 +1,118 @@
+"""`mer tune paraformer`: rounds of self-training by FunASR's trainer."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_paraformer as tiny
+import torch
+from click.testing import CliRunner, Result
+from paraformer_reference import RATE, expected, heard, sound, text_of
+from tiny_noise import write_noise, write_rooms, write_wav
+
+from mercore.cli import main
+from mercore.errors import RegistryError, RunError
+from mercore.media import FloatArray
+from mercore.tuning import UnfitError, Utterance
+from mercore.tuning._utterances import error_rate
+from mercore_paraformer import Paraformer
+from mercore_paraformer._tuning import ParaformerRecogniser
+from mercore_paraformer.tuning import ParaformerTuning
+
+torch.set_num_threads(1)
+
+REGISTRY = """\
+classes: [a, b]
+streams:
+  transcript: {uses: paraformer, inputs: {audio: audio}, with: {checkpoint: weights}}
+features: {voice: {uses: prosody, inputs: {audio: audio}}}
+"""
+QUICK = ("epochs=3", "lr=3e-3", "warmup=4", "batch=20", "held_out=0.3", "confidence=0")
+SAID = ("今天天气真好", "我们去学校", "你是谁", "hello今天", "你不知道", "我们知道这里")
+
+
+def spoken(text: str, seed: int) -> FloatArray:
+    """Return a tone for each character, and a little noise."""
+    times = np.arange(round(0.25 * RATE)) / RATE
+    tones = [np.sin(2 * np.pi * (200 + 90 * (ord(mark) % 29)) * times) for mark in text]
+    noise = np.random.default_rng(seed).standard_normal(len(times) * len(text))
+    whole: FloatArray = (0.3 * np.concatenate(tones) + 0.01 * noise).astype(np.float32)
+    return whole
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with transcripts, speech without, and some that cannot be used."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "registry.yaml").write_text(REGISTRY)
+    tiny.write(tmp_path / "weights")
+    write_noise(tmp_path / "noise")
+    rows = ["id,split,label,audio,text"]
+
+    def add(split: str, audio: FloatArray, text: str = "") -> None:
+        name = f"s{len(rows)}"
+        write_wav(tmp_path / f"{name}.wav", audio)
+        rows.append(f"{name},{split},{'' if split == 'unlabelled' else 'a'},{name}.wav,{text}")
+
+    for number, text in enumerate(SAID * 2):
+        add("train", spoken(text, number), text)
+    for number in range(3):
+        add("unlabelled", sound(1.0, number))
+    add("train", spoken("今天", 7), "今龘龘")
+    add("train", np.zeros(RATE, np.float32), "今天")
+    add("train", sound(0.1), "今天天气")
+    add("train", sound(1.0), "。")
+    add("test", spoken("你好", 8), "你")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def mer(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(main, ["tune", *arguments], catch_exceptions=False)
+
+
+def tuned(*options: str) -> dict[str, Any]:
+    given = [part for option in (*QUICK, *options) for part in ("--with", option)]
+    result = mer("paraformer", *given, "--out", "run", "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_rounds_of_self_training_end_in_a_checkpoint_that_funasr_reads_alike(folder: Path) -> None:
+    about = tuned("rounds=2", "noise=noise")
+    first, second = about["rounds"]
+    assert first["losses"][-1] < first["losses"][0]
+    assert [first["kept"], second["kept"]] == [0, 3]
+    assert set(first["added"]) <= {"clean", "noise", "voices"}
+    assert sum(first["added"].values()) == about["train"]
+    assert about["error_rate"] == min(first["error_rate"], second["error_rate"])
+    assert about["left_out"] == {
+        "with characters that the vocabulary lacks": 1,
+        "too short for what is said": 1,
+        "without words": 1,
+    }
+    assert list(about["failed"]) == ["s17"]  # it is silent
+    assert about["unknown"] == {"龘": 2}
+    assert (about["train"] + about["held_out"], about["unlabelled"]) == (12, 3)
+    assert about["with"] == {"checkpoint": "run/checkpoint"}
+    with Path("run/log.csv").open() as file:
+        epochs = [float(row["epoch"]) for row in csv.DictReader(file)]
+    assert epochs == [1, 2, 3, 4, 5, 6]
+    function = Paraformer(checkpoint="run/checkpoint").load("cpu", "float32")
+    (output,) = function([heard(spoken(SAID[0], 0))])
+    assert text_of(output) == expected(folder / "run/checkpoint", spoken(SAID[0], 0)).text
+    assert not list(Path("run").rglob("*.wav"))
+    before = Path("run/metrics.json").stat().st_mtime_ns
+    assert tuned("rounds=2", "noise=noise") == about  # nothing is done again
+    assert Path("run/metrics.json").stat().st_mtime_ns == before
+    result = mer("paraformer", "--with", "rounds=3", "--out", "run", "--device", "cpu")
+    assert "holds a training with other options" in result.output

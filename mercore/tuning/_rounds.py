@@ -8,74 +8,64 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mercore.batches import out_of_memory
-from mercore.components import Preprocessor, Transform
+from mercore.components import Preprocessor
 from mercore.corrupt import worsening
-from mercore.errors import PluginError, RunError
+from mercore.errors import PluginError, RunError, did_you_mean
 from mercore.fingerprints import describe, fingerprint
 from mercore.folder import replace
 from mercore.lock import locked
 from mercore.machine import Machine
+from mercore.manifest import UNLABELLED, Sample
 from mercore.packages import needed, versions
 from mercore.pipeline import Node
 from mercore.reader import Reader
+from mercore.tuning._corpus import PARTS, Corpus
 from mercore.tuning._folder import TuningFolder
 from mercore.tuning._options import described, reading
 from mercore.tuning._recognising import SelfTraining, UnfitError, Utterance
 from mercore.tuning._utterances import (
-    Gathering,
     Utterances,
     error_rate,
-    mixed,
     stored,
     stored_utterances,
     transcribed,
 )
-from mercore.watch import Silent, Watch
+from mercore.watch import Watch
 
 if TYPE_CHECKING:
-    from mercore.manifest import Sample
     from mercore.project import Project
 
 Json = dict[str, Any]
 
 
 def tune(project: Project, node: Node, options: Mapping[str, Any], out: str | Path) -> Json:
-    """Return what the training of a stream's recogniser came to; one interrupted goes on.
-
-    Reads the samples of the tuning's splits as the stream does, those with a text and those
-    without. ``with`` are the options by which the stream reads what was trained.
-    """
-    rounds, about = rounds_of(project, node, options, out)
+    """Return what the training of a stream's recogniser came to; one interrupted goes on."""
+    rounds = rounds_of(project, node, options, out)
     with locked(rounds.folder.path):
-        return rounds.run(about)
+        return rounds.run()
 
 
-def rounds_of(
-    project: Project, node: Node, options: Mapping[str, Any], out: str | Path
-) -> tuple[Rounds, Json]:
-    """Return the training of a stream's recogniser, and all that decides what comes of it."""
-    from mercore.tuning._tune import reader_of, tuning_of
+def rounds_of(project: Project, node: Node, options: Mapping[str, Any], out: str | Path) -> Rounds:
+    """Return the training of a stream's recogniser, with the streams it reads extracted.
+
+    Raises RunError for wrong options, and RegistryError for folders of noise that are not there.
+    """
+    from mercore.tuning._tune import tuning_of
 
     needed("rapidfuzz", "the error rate", "run `pip install 'mercore[speech]'`")
     component, folder = node.component, TuningFolder(Path(out))
     assert isinstance(component, Preprocessor)
     tuning = tuning_of(component, "tune", options)
     if not isinstance(tuning, SelfTraining):
-        raise PluginError(f"preprocessor {component.name!r}: its 'tune' is no SelfTraining")
+        raise PluginError(f"{component.name!r}: its 'tune' is no SelfTraining")
     adding = worsening("add_noise", tuning.adding(folder.path, 0))
     folders = adding.model_copy(update={"voices": tuning.voices}).identity()
-    reader, upstream = reader_of(project, node)
-    samples = [
-        sample
-        for sample in project.manifest.samples
-        if sample.split in tuning.splits and all(stream.has(sample) for stream in upstream)
-    ]
+    reader, samples = _read(project, node, tuning)
     seed = project.pipeline.registry.content.seed
     about: Json = {
         "aim": "tune",
@@ -86,36 +76,55 @@ def rounds_of(
         "data": fingerprint([[each.id, each.media.get("text")] for each in samples]),
         "versions": versions({node.origin}),
     }
-    rounds = Rounds(
-        component, tuning, reader, samples, folder, project.machine, seed, project.watch
-    )
-    return rounds, about
+    data, recogniser = folder.path / "data", tuning.prepare(component)
+    corpus = Corpus(samples, reader, tuning, recogniser, data, project.machine.threads, seed)
+    return Rounds(component, tuning, corpus, folder, about, project.machine, seed, project.watch)
+
+
+def _read(project: Project, node: Node, tuning: SelfTraining) -> tuple[Reader, list[Sample]]:
+    from mercore.tuning._tune import reader_of
+
+    for split in tuning.splits:
+        if split not in project.manifest.splits and split != UNLABELLED:
+            known = project.manifest.splits
+            hint = did_you_mean(split, known) or f"; has {', '.join(known)}"
+            raise RunError(f"splits: the manifest has no split {split!r}{hint}")
+    reader, upstream = reader_of(project, node)
+    chosen = [
+        sample
+        for sample in project.manifest.samples
+        if sample.split in tuning.splits and all(stream.has(sample) for stream in upstream)
+    ]
+    if not any(sample.media.get("text") for sample in chosen):
+        raise RunError(
+            f"no sample of the splits {', '.join(tuning.splits)} has a text to train on; give "
+            "what is said in the manifest's column `text`"
+        )
+    return reader, chosen
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """The rounds of one training.
+    """The rounds of one training: each in a folder, ``rounds/N``, of the training's own.
 
-    ::
-
-        data/             what is heard of each sample
-        rounds/N/         one round: own.json has the transcripts that were kept
+    ``own.json`` in it has the component's own transcripts that were trained on.
     """
 
     component: Preprocessor
     tuning: SelfTraining
-    reader: Reader
-    samples: Sequence[Sample]
+    corpus: Corpus
     folder: TuningFolder
-    machine: Machine = field(default_factory=Machine)
-    seed: int = 0
-    watch: Watch = field(default_factory=Silent)
+    about: Json
+    """All that decides the result."""
+    machine: Machine
+    seed: int
+    watch: Watch
 
-    def run(self, about: Json) -> Json:
-        """Return what the training came to; `about` is all that decides it."""
-        if done := self.folder.done(about):
+    def run(self) -> Json:
+        """Return what the training came to; raises RunError for a folder of another training."""
+        if done := self.folder.done(self.about):
             return done
-        self.folder.begin(about)
+        self.folder.begin(self.about)
         before = self._before()
         rounds: list[Json] = []
         component = self.component
@@ -132,45 +141,6 @@ class Rounds:
     def _place(self, number: int) -> TuningFolder:
         return TuningFolder(self.folder.path / "rounds" / str(number))
 
-    @cached_property
-    def _data(self) -> Json:
-        found: Json = stored(self.folder.path / "data" / "data.json", self._gathered)
-        return found
-
-    def _utterances(self, part: str) -> list[Utterance]:
-        return [Utterance(**each) for each in self._data[part]]
-
-    def _gathered(self) -> Json:
-        """Write what is heard of the samples; the held-out ones get their noise here, for good."""
-        from mercore.tuning._pictures import parted
-
-        folder = self.folder.path / "data"
-        known = [sample for sample in self.samples if sample.media.get("text")]
-        others = [sample for sample in self.samples if not sample.media.get("text")]
-        recogniser = self.tuning.prepare(self.component)
-        gather = Gathering(self.reader, recogniser, self.tuning.longest, self.machine)
-        parts = parted(len(known), self.tuning.held_out, self.seed) if len(known) > 1 else ([], [])
-        train, held_out = (
-            gather([known[row] for row in rows], folder / name)
-            for rows, name in zip(parts, ("train", "held_out"), strict=True)
-        )
-        if not train or not held_out:
-            raise RunError(_too_few(known, self.tuning, gather))
-        parts = {
-            "train": train,
-            "held_out": mixed(held_out, self._noise(0), folder / "held_out_noisy"),
-            "unlabelled": gather(others, folder / "unlabelled"),
-        }
-        told = {name: list(map(asdict, part)) for name, part in parts.items()}
-        counts = {"left_out": gather.left_out, "unknown": dict(gather.unknown.most_common())}
-        return {**told, **counts, "failed": gather.failed}
-
-    def _noise(self, number: int) -> Transform:
-        """Return what adds noise in a round: to each utterance another one than before."""
-        voices = self.folder.path / "data" / "train"
-        options = self.tuning.adding(voices, self.seed + number)
-        return worsening("add_noise", options).load("cpu", "float32")
-
     def _own(self, number: int, component: Preprocessor) -> list[Utterance]:
         """Return the utterances without a transcript of which the component is confident."""
         if number == 1:
@@ -180,7 +150,7 @@ class Rounds:
 
     def _confident(self, component: Preprocessor) -> Iterator[Utterance]:
         recogniser = self.tuning.prepare(component)
-        unlabelled = self._utterances("unlabelled")
+        unlabelled = self.corpus["unlabelled"]
         for utterance, text, confidence in transcribed(component, unlabelled, self.machine):
             if text and confidence >= self.tuning.confidence:
                 with suppress(UnfitError):  # it does not fit what it was heard in
@@ -205,10 +175,7 @@ class Rounds:
 
     def _trained(self, number: int, component: Preprocessor, own: Utterances) -> Json:
         place = self._place(number)
-        noisy = stored_utterances(
-            place.path / "mixed.json",
-            lambda: mixed(self._utterances("train"), self._noise(number), place.path / "audio"),
-        )
+        noisy = self.corpus.noisy(number, place.path)
         if not place.checkpoint.is_dir():
             self._fit(number, component, [*noisy, *own])
         return {
@@ -231,7 +198,7 @@ class Rounds:
         try:
             save = self.tuning.prepare(component).fit(
                 train,
-                self._utterances("held_out"),
+                self.corpus["held_out"],
                 place.state,
                 device=self.machine.chosen_device(),
                 seed=self.seed + number,
@@ -250,7 +217,7 @@ class Rounds:
     def _rated(self, component: Preprocessor) -> Json:
         """Return the error rate on the held-out utterances, of all and by what was added."""
         pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        held_out = self._utterances("held_out")
+        held_out = self.corpus["held_out"]
         for utterance, text, _ in transcribed(component, held_out, self.machine):
             pairs[utterance.condition].append((utterance.text, text))
         every = [pair for some in pairs.values() for pair in some]
@@ -261,18 +228,20 @@ class Rounds:
         """Save the best round's checkpoint and what the rounds came to; delete the rest."""
         best = _best(rounds)
         source = self._place(best["round"]).checkpoint
+
+        def copied(new: Path) -> None:
+            shutil.copytree(source, new, dirs_exist_ok=True)
+
         self.folder.save_log(self._whole_log(rounds))
-        self.folder.save_checkpoint(lambda new: shutil.copytree(source, new, dirs_exist_ok=True))
-        counts = {part: len(self._data[part]) for part in ("train", "held_out", "unlabelled")}
-        kept = {name: self._data[name] for name in ("left_out", "unknown", "failed")}
+        self.folder.save_checkpoint(copied)
         scores = {
             "error_rate": best["error_rate"],
             "best_round": best["round"],
             "before": before,
             "rounds": rounds,
-            **counts,
-            **kept,
-        }
+            **{name: len(found) if name in PARTS else found
+               for name, found in self.corpus.gathered.items()},
+        }  # fmt: skip
         self.folder.finish(scores)
         for folder in (self.folder.path / "data", *self.folder.path.glob("rounds/*/checkpoint")):
             shutil.rmtree(folder, ignore_errors=True)
@@ -293,21 +262,3 @@ class Rounds:
 def _best(rounds: Sequence[Json]) -> Json:
     """Return the first of the rounds with the lowest error rate."""
     return min(rounds, key=lambda each: float(each["error_rate"]))
-
-
-def _too_few(known: Sequence[Sample], tuning: SelfTraining, gather: Gathering) -> str:
-    splits = ", ".join(tuning.splits)
-    if not known:
-        return (
-            f"no sample of the splits {splits} has a text; the manifest's column `text` holds "
-            "what is said, and some samples need one"
-        )
-    reasons = [f"{count} {reason}" for reason, count in gather.left_out.items()]
-    reasons += [f"{len(gather.failed)} unreadable"] if gather.failed else []
-    lacking = "".join(character for character, _ in gather.unknown.most_common(10))
-    return (
-        f"{len(known)} samples of the splits {splits} have a text, too few of which can be used "
-        f"(left out: {', '.join(reasons) or 'none'}"
-        + (f"; the vocabulary lacks {lacking}" if lacking else "")
-        + "); expected one or more to train on, and one or more to hold out"
-    )

@@ -1,30 +1,28 @@
-"""Utterances for the training of a recogniser: gathered from samples, mixed with noise, heard."""
+"""Utterances in files: kept as JSON, mixed with noise, transcribed, and how right that is."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mercore.batches import apply, in_batches
 from mercore.components import Noted, Preprocessor, Transform
-from mercore.decode import decode, read_track
+from mercore.decode import read_track
 from mercore.encode import write_wav
-from mercore.errors import InputError, PluginError, RunError
+from mercore.errors import PluginError, RunError
 from mercore.folder import replace as write
-from mercore.inputs import audio_of, text_of
+from mercore.inputs import text_of
 from mercore.limits import NO_LIMITS
 from mercore.machine import Machine
 from mercore.manifest import Sample
-from mercore.media import Text, Waveform, Words
-from mercore.reader import Item, Reader
-from mercore.tuning._recognising import RATE, Recogniser, UnfitError, Utterance
+from mercore.media import Text, Waveform
+from mercore.reader import Item
+from mercore.tuning._recognising import RATE, Utterance
 
 Utterances = Sequence[Utterance]
-_INPUT = "audio"
 
 
 def stored(file: Path, make: Callable[[], Any]) -> Any:
@@ -40,59 +38,6 @@ def stored(file: Path, make: Callable[[], Any]) -> Any:
 def stored_utterances(file: Path, make: Callable[[], Utterances]) -> list[Utterance]:
     """Return the utterances that the file holds, or those of `make`, kept in it."""
     return [Utterance(**each) for each in stored(file, lambda: list(map(asdict, make())))]
-
-
-def transcript(sample: Sample) -> str:
-    """Return the sample's text in the manifest, read from its file if it is one."""
-    path = sample.file("text")
-    if path is None:
-        return sample.words("text") or ""
-    text = decode(path, Words(), NO_LIMITS)
-    assert isinstance(text, Text)
-    return text.content
-
-
-@dataclass
-class Gathering:
-    """Writes what the recogniser hears of samples as files, and counts what is left out."""
-
-    reader: Reader
-    recogniser: Recogniser
-    longest: float
-    machine: Machine
-    left_out: Counter[str] = field(default_factory=Counter)
-    unknown: Counter[str] = field(default_factory=Counter)
-    """How often a character occurs that the vocabulary lacks."""
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def __call__(self, samples: Sequence[Sample], folder: Path) -> list[Utterance]:
-        """Return the utterances of the samples, with files in the folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        found = []
-        with self.reader.ahead(samples, self.machine.threads) as items:
-            for number, item in enumerate(items):
-                try:
-                    found.append(self._one(item, folder / f"{number:06}.wav"))
-                except UnfitError as error:
-                    self.left_out[error.reason] += 1
-                    self.unknown.update(error.unknown)
-                except InputError as error:
-                    self.failed[item.sample.id] = str(error)
-        return found
-
-    def _one(self, item: Item, file: Path) -> Utterance:
-        if item.error is not None:
-            raise InputError(str(item.error)) from item.error
-        audio = audio_of(item.inputs, _INPUT, rate=RATE)
-        seconds = len(audio) / RATE
-        if seconds > self.longest:
-            raise UnfitError("too long")
-        if not audio.any():
-            raise UnfitError("silent")
-        text = transcript(item.sample)
-        spelt = self.recogniser.spelt(text, seconds) if text else ""
-        write_wav(file, Waveform(audio, RATE))
-        return Utterance(item.sample.id, str(file.absolute()), seconds, spelt)
 
 
 def mixed(utterances: Utterances, noise: Transform, folder: Path) -> list[Utterance]:
@@ -116,7 +61,7 @@ def transcribed(
     """Yield each utterance with what the component makes of it, and its confidence in that."""
     function = component.load(machine.chosen_device(), "float32")
     places = {utterance.id: utterance for utterance in utterances}
-    items = (Item(Sample(each.id, "", None, {}), {_INPUT: _heard(each)}) for each in utterances)
+    items = (Item(Sample(each.id, "", None, {}), {"audio": _heard(each)}) for each in utterances)
     for batch in in_batches(items, component.budget * machine.batch):
         outputs = apply(function, [item.inputs for item in batch])
         for item, output in zip(batch, outputs, strict=True):

@@ -113,10 +113,18 @@ def _loader(auto: Any, tuning: ParaformerTuning, lists: tuple[Path, Path], devic
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
+    output_dir: str
+
     def forward_step(self, model: Any, batch: Any, loss_dict: dict[str, Any]) -> None:
         """Compute the loss; raises RunError for one that is no number."""
-        super().forward_step(model, batch, loss_dict=loss_dict)
-        if not torch.isfinite(loss_dict["loss"]).all():
+        try:
+            super().forward_step(model, batch, loss_dict=loss_dict)
+            finite = bool(torch.isfinite(loss_dict["loss"]).all())
+        except RuntimeError:  # such weights say how many tokens there are, which is no number
+            finite = all(torch.isfinite(weight).all() for weight in model.parameters())
+            if finite:
+                raise
+        if not finite:
             raise RunError(
                 f"the loss of step {self.batch_total} is no number; the epochs before it are kept "
                 f"in {self.output_dir}; give a lower lr, in a new --out"

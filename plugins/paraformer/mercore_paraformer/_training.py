@@ -62,6 +62,8 @@ def _run(
     trainer: _Trainer, auto: Any, loader: Any, tuning: ParaformerTuning, seed: int, note: Note
 ) -> None:
     network = auto.model.requires_grad_(True)
+    # The predictor counts tokens, and fails in its own way where there is no number of them.
+    network.encoder.register_forward_hook(lambda module, given, found: trainer.check(found[0]))
     model, optim, scheduler = trainer.warp_optim_scheduler(
         network,
         optim="adam",
@@ -117,14 +119,12 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def forward_step(self, model: Any, batch: Any, loss_dict: dict[str, Any]) -> None:
         """Compute the loss; raises RunError for one that is no number."""
-        try:
-            super().forward_step(model, batch, loss_dict=loss_dict)
-            finite = bool(torch.isfinite(loss_dict["loss"]).all())
-        except RuntimeError:  # such weights say how many tokens there are, which is no number
-            finite = all(torch.isfinite(weight).all() for weight in model.parameters())
-            if finite:
-                raise
-        if not finite:
+        super().forward_step(model, batch, loss_dict=loss_dict)
+        self.check(loss_dict["loss"])
+
+    def check(self, numbers: torch.Tensor) -> None:
+        """Raise RunError where the numbers, a loss or what it is computed from, are none."""
+        if not torch.isfinite(numbers).all():
             raise RunError(
                 f"the loss of step {self.batch_total} is no number; the epochs before it are kept "
                 f"in {self.output_dir}; give a lower lr, in a new --out"

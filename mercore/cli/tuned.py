@@ -41,6 +41,7 @@ def print_recogniser(about: Json) -> None:
         for each in about["rounds"]
     ]
     print_grid(Grid(columns, [before, *rows]))
+    click.echo(f"The rounds ended: {about['ended']}")
     click.echo(f"{about['held_out']} utterances were held out")
     for reason, count in about["left_out"].items():
         click.echo(f"left out: {count} {reason}")

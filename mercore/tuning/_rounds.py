@@ -1,4 +1,4 @@
-"""Rounds of self-training: from a project to a recogniser trained on noise and on itself."""
+"""Rounds of self-training: a recogniser learns from transcripts with noise, and from itself."""
 
 from __future__ import annotations
 
@@ -10,23 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mercore.batches import out_of_memory
 from mercore.components import Preprocessor
-from mercore.corrupt import worsening
-from mercore.errors import PluginError, RunError, did_you_mean
-from mercore.fingerprints import describe, fingerprint
+from mercore.errors import RunError
 from mercore.folder import replace
-from mercore.lock import locked
 from mercore.machine import Machine
-from mercore.manifest import UNLABELLED, Sample
-from mercore.packages import needed, versions
-from mercore.pipeline import Node
-from mercore.reader import Reader
 from mercore.tuning._corpus import PARTS, Corpus
 from mercore.tuning._folder import TuningFolder
-from mercore.tuning._options import described, reading
+from mercore.tuning._options import reading
 from mercore.tuning._recognising import SelfTraining, UnfitError, Utterance
 from mercore.tuning._utterances import (
     Utterances,
@@ -37,70 +30,7 @@ from mercore.tuning._utterances import (
 )
 from mercore.watch import Watch
 
-if TYPE_CHECKING:
-    from mercore.project import Project
-
 Json = dict[str, Any]
-
-
-def tune(project: Project, node: Node, options: Mapping[str, Any], out: str | Path) -> Json:
-    """Return what the training of a stream's recogniser came to; one interrupted goes on."""
-    rounds = rounds_of(project, node, options, out)
-    with locked(rounds.folder.path):
-        return rounds.run()
-
-
-def rounds_of(project: Project, node: Node, options: Mapping[str, Any], out: str | Path) -> Rounds:
-    """Return the training of a stream's recogniser, with the streams it reads extracted.
-
-    Raises RunError for wrong options, and RegistryError for folders of noise that are not there.
-    """
-    from mercore.tuning._tune import tuning_of
-
-    needed("rapidfuzz", "the error rate", "run `pip install 'mercore[speech]'`")
-    component, folder = node.component, TuningFolder(Path(out))
-    assert isinstance(component, Preprocessor)
-    tuning = tuning_of(component, "tune", options)
-    if not isinstance(tuning, SelfTraining):
-        raise PluginError(f"{component.name!r}: its 'tune' is no SelfTraining")
-    adding = worsening("add_noise", tuning.adding(folder.path, 0))
-    folders = adding.model_copy(update={"voices": tuning.voices}).identity()
-    reader, samples = _read(project, node, tuning)
-    seed = project.pipeline.registry.content.seed
-    about: Json = {
-        "aim": "tune",
-        "stream": node.name,
-        "recogniser": describe(component),
-        "options": {**described(tuning), **folders},
-        "seed": seed,
-        "data": fingerprint([[each.id, each.media.get("text")] for each in samples]),
-        "versions": versions({node.origin}),
-    }
-    data, recogniser = folder.path / "data", tuning.prepare(component)
-    corpus = Corpus(samples, reader, tuning, recogniser, data, project.machine.threads, seed)
-    return Rounds(component, tuning, corpus, folder, about, project.machine, seed, project.watch)
-
-
-def _read(project: Project, node: Node, tuning: SelfTraining) -> tuple[Reader, list[Sample]]:
-    from mercore.tuning._tune import reader_of
-
-    for split in tuning.splits:
-        if split not in project.manifest.splits and split != UNLABELLED:
-            known = project.manifest.splits
-            hint = did_you_mean(split, known) or f"; has {', '.join(known)}"
-            raise RunError(f"splits: the manifest has no split {split!r}{hint}")
-    reader, upstream = reader_of(project, node)
-    chosen = [
-        sample
-        for sample in project.manifest.samples
-        if sample.split in tuning.splits and all(stream.has(sample) for stream in upstream)
-    ]
-    if not any(sample.media.get("text") for sample in chosen):
-        raise RunError(
-            f"no sample of the splits {', '.join(tuning.splits)} has a text to train on; give "
-            "what is said in the manifest's column `text`"
-        )
-    return reader, chosen
 
 
 @dataclass(frozen=True)
@@ -128,15 +58,18 @@ class Rounds:
         before = self._before()
         rounds: list[Json] = []
         component = self.component
+        ended = "all rounds were done"
         for number in range(1, self.tuning.rounds + 1):
             own = self._own(number, component)
             if number > 1 and not own:
+                ended = "it was confident of none of its own transcripts"
                 break
             rounds.append(self._round(number, component, own))
             if _best(rounds) is not rounds[-1]:
+                ended = "the error rate did not fall"
                 break
             component = reading(self.component, self._place(number).checkpoint)
-        return self._finished(before, rounds)
+        return self._finished(rounds, {"before": before, "ended": ended})
 
     def _place(self, number: int) -> TuningFolder:
         return TuningFolder(self.folder.path / "rounds" / str(number))
@@ -224,7 +157,7 @@ class Rounds:
         rates = {name: error_rate(some) for name, some in sorted(pairs.items())}
         return {"error_rate": error_rate(every), "error_rates": rates}
 
-    def _finished(self, before: Json, rounds: list[Json]) -> Json:
+    def _finished(self, rounds: list[Json], about: Json) -> Json:
         """Save the best round's checkpoint and what the rounds came to; delete the rest."""
         best = _best(rounds)
         source = self._place(best["round"]).checkpoint
@@ -237,7 +170,7 @@ class Rounds:
         scores = {
             "error_rate": best["error_rate"],
             "best_round": best["round"],
-            "before": before,
+            **about,
             "rounds": rounds,
             **{name: len(found) if name in PARTS else found
                for name, found in self.corpus.gathered.items()},

@@ -91,17 +91,17 @@ def tune(
 ) -> dict[str, JsonValue]:
     """Return what the training of a feature's encoder on the labelled train samples came to.
 
-    Of a stream it is its recogniser that is trained, on transcripts; see ``_rounds.tune``.
+    Of a stream it is its recogniser that is trained, on transcripts; see ``_speech.tune``.
     ``with`` are the options by which the feature or stream reads what was trained.
     """
     node = node_of(project, name)
     trained: MediaComponent
     if node.kind == "stream":
-        from mercore.tuning import _rounds
+        from mercore.tuning import _speech
 
         if fold:
             raise RunError(f"--fold {fold}: {name!r} is a stream; it has the option `held_out`")
-        scores = _rounds.tune(project, node, options, out)
+        scores = _speech.tune(project, node, options, out)
         trained = reading(node.component, TuningFolder(Path(out)).checkpoint)
     else:
         job = job_of(project, name, options, out, fold=fold)

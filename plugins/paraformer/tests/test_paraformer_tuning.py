@@ -91,6 +91,7 @@ def test_rounds_of_self_training_end_in_a_checkpoint_that_funasr_reads_alike(fol
     first, second = about["rounds"]
     assert first["losses"][-1] < first["losses"][0]
     assert [first["kept"], second["kept"]] == [0, 3]
+    assert about["ended"] in ("all rounds were done", "the error rate did not fall")
     assert set(first["added"]) <= {"clean", "noise", "voices"}
     assert sum(first["added"].values()) == about["train"]
     assert about["error_rate"] == min(first["error_rate"], second["error_rate"])

@@ -41,7 +41,8 @@ def node_of(project: Project, name: str) -> Node:
         raise RegistryError(f"{name!r} is used by several {users[0].kind}s: {found}; name one")
     known = [*nodes, *(node.component.name for node in nodes.values())]
     hint = did_you_mean(name, known) or f"; has {few(list(nodes))}"
-    raise RegistryError(f"the registry has no feature or stream {name!r}, nor a user of it{hint}")
+    missing = f"no feature {name!r} or stream of that name, and none that uses it"
+    raise RegistryError(f"the registry has {missing}{hint}")
 
 
 def feature_of(project: Project, name: str) -> Node:

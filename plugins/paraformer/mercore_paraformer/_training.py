@@ -54,7 +54,8 @@ def trained(
         finally:
             if trainer.writer is not None:
                 trainer.writer.close()
-    weights: dict[str, torch.Tensor] = torch.load(folder / _BEST, map_location="cpu")["state_dict"]
+    best: Any = torch.load(folder / _BEST, map_location="cpu", weights_only=True)
+    weights: dict[str, torch.Tensor] = best["state_dict"]
     return weights
 
 

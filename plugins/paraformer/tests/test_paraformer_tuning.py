@@ -148,7 +148,7 @@ def fitted(
     saved = folder / f"{name}-saved"
     saved.mkdir()
     save(saved)
-    return losses, torch.load(saved / "model.pt")
+    return losses, torch.load(saved / "model.pt", weights_only=True)
 
 
 def test_a_round_goes_on_after_a_kill_as_if_nothing_had_been(tmp_path: Path) -> None:

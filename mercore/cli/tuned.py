@@ -28,7 +28,7 @@ def print_tuned(about: Json) -> None:
 
 def print_recogniser(about: Json) -> None:
     """Print the rounds of a recogniser's training, and how its checkpoint is used."""
-    columns = ("round", "character error rate", "loss", "transcribed", "kept")
+    columns = ("round", "character error rate", "loss", "transcribed", "its own")
     before = ("before", f"{about['before']['error_rate']:.4f}", "", "", "")
     rows = [
         (
@@ -36,7 +36,7 @@ def print_recogniser(about: Json) -> None:
             f"{each['error_rate']:.4f}",
             f"{each['losses'][-1]:.4f}",
             f"{about['train']}",
-            f"{each['kept']} of {about['unlabelled']}",
+            f"{each['kept']} of {about['unlabelled']}" if each["round"] > 1 else "",
         )
         for each in about["rounds"]
     ]

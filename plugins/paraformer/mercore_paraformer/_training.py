@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from funasr.train_utils.set_all_random_seed import set_all_random_seed
 from funasr.train_utils.trainer_ds import Trainer
 
 from mercore.errors import RunError
+from mercore.signals import taken
 from mercore.tuning import Note
 from mercore_paraformer._funasr import auto_model, undisturbed
 from mercore_paraformer._published import Published
@@ -50,7 +52,9 @@ def trained(
             save_checkpoint_interval=_NEVER,
         )
         try:
-            _run(trainer, auto, _loader(auto, tuning, lists, device), tuning, seed, note)
+            with taken(trainer.noted):
+                _run(trainer, auto, _loader(auto, tuning, lists, device), tuning, seed, note)
+            trainer.heed()
         finally:
             if trainer.writer is not None:
                 trainer.writer.close()
@@ -116,7 +120,25 @@ def _loader(auto: Any, tuning: ParaformerTuning, lists: tuple[Path, Path], devic
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
+    """Ends after the step in flight: FunASR passes over a signal where it reads a file."""
+
     output_dir: str
+    _signal = 0
+
+    def noted(self, number: int, before: Any) -> None:
+        """Take note of a signal; a second one has its usual effect."""
+        signal.signal(number, before)
+        self._signal = number
+
+    def heed(self) -> None:
+        """Pass on a signal that was noted."""
+        if self._signal:
+            os.kill(os.getpid(), self._signal)
+
+    def update_step(self, *given: Any, **named: Any) -> None:
+        """Change the weights, and then heed a signal."""
+        super().update_step(*given, **named)
+        self.heed()
 
     def forward_step(self, model: Any, batch: Any, loss_dict: dict[str, Any]) -> None:
         """Compute the loss; raises RunError for one that is no number."""

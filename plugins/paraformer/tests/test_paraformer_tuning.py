@@ -19,6 +19,7 @@ from paraformer_reference import RATE, expected, heard, sound, text_of
 from tiny_noise import write_noise, write_wav
 
 from mercore.cli import main
+from mercore.cli.signals import Stopped, stoppable
 from mercore.errors import RunError
 from mercore.media import FloatArray
 from mercore.tuning import Note, Recogniser, UnfitError, Utterance
@@ -151,18 +152,23 @@ def fitted(
     return losses, torch.load(saved / "model.pt", weights_only=True)
 
 
-def test_a_round_goes_on_after_a_kill_as_if_nothing_had_been(tmp_path: Path) -> None:
-    def killed(entry: Mapping[str, float]) -> None:
-        if entry["epoch"] == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
+def test_a_round_goes_on_after_a_signal_or_a_kill_as_if_nothing_had_been(tmp_path: Path) -> None:
+    def sent(number: int) -> Note:
+        def note(entry: Mapping[str, float]) -> None:
+            if entry["epoch"] == 2:
+                os.kill(os.getpid(), number)
+
+        return note
 
     undisturbed, weights = fitted(tmp_path, "whole")
     if not (child := os.fork()):
-        fitted(tmp_path, "killed", killed)
+        fitted(tmp_path, "run", sent(signal.SIGKILL))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    rest, resumed = fitted(tmp_path, "killed")
-    assert rest == undisturbed[1:]
+    with stoppable(), pytest.raises(Stopped):  # after the first step of the third epoch
+        fitted(tmp_path, "run", sent(signal.SIGTERM))
+    rest, resumed = fitted(tmp_path, "run")
+    assert rest == undisturbed[2:]
     assert all(torch.equal(tensor, weights[name]) for name, tensor in resumed.items())
 
 

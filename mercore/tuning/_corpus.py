@@ -15,12 +15,12 @@ from mercore.decode import decode
 from mercore.encode import write_wav
 from mercore.errors import InputError, RunError
 from mercore.inputs import audio_of
-from mercore.limits import NO_LIMITS
 from mercore.manifest import Sample
 from mercore.media import Text, Waveform, Words
 from mercore.reader import Item, Reader
 from mercore.tuning._recognising import RATE, Recogniser, SelfTraining, UnfitError, Utterance
 from mercore.tuning._utterances import mixed, stored, stored_utterances
+from mercore.watch import Watch
 
 PARTS = ("train", "held_out", "unlabelled")
 
@@ -37,6 +37,7 @@ class Corpus:
     threads: int
     """Threads that decode ahead."""
     seed: int
+    watch: Watch
 
     def __getitem__(self, part: str) -> list[Utterance]:
         """Return the utterances of one of `PARTS`; those held out have their noise already."""
@@ -65,7 +66,8 @@ class Corpus:
         known = [sample for sample in self.samples if sample.media.get("text")]
         others = [sample for sample in self.samples if not sample.media.get("text")]
         rows = parted(len(known), self.tuning.held_out, self.seed)
-        gather = _Gathering(self.reader, self.recogniser, self.tuning.longest, self.threads)
+        longest = self.tuning.longest
+        gather = _Gathering(self.reader, self.recogniser, longest, self.threads, self.watch)
         train, held_out = (
             gather([known[row] for row in part.tolist()], self.folder / name)
             for part, name in zip(rows, PARTS, strict=False)
@@ -93,6 +95,7 @@ class _Gathering:
     recogniser: Recogniser
     longest: float
     threads: int
+    watch: Watch
     left_out: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     """How often each character occurs that the vocabulary lacks."""
@@ -101,6 +104,7 @@ class _Gathering:
     def __call__(self, samples: Sequence[Sample], folder: Path) -> list[Utterance]:
         """Return the utterances of the samples, with files in the folder."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.watch.start(folder.name, len(samples))
         found = []
         with self.reader.ahead(samples, self.threads) as items:
             for number, item in enumerate(items):
@@ -111,6 +115,7 @@ class _Gathering:
                     self.unknown.update(error.unknown)
                 except InputError as error:
                     self.failed[item.sample.id] = str(error)
+                self.watch.advance(folder.name, 1, int(item.error is not None))
         return found
 
     def _one(self, item: Item, file: Path) -> Utterance:
@@ -122,8 +127,9 @@ class _Gathering:
             raise UnfitError(f"longer than {self.longest:g} s")
         if not audio.any():
             raise UnfitError("silent")
-        text = transcript(item.sample)
-        spelt = self.recogniser.spelt(text, seconds) if text else ""
+        spelt = ""
+        if item.sample.media.get("text"):
+            spelt = self.recogniser.spelt(transcript(item.sample), seconds)
         write_wav(file, Waveform(audio, RATE))
         return Utterance(item.sample.id, str(file.absolute()), seconds, spelt)
 
@@ -133,7 +139,7 @@ def transcript(sample: Sample) -> str:
     path = sample.file("text")
     if path is None:
         return sample.words("text") or ""
-    text = decode(path, Words(), NO_LIMITS)
+    text = decode(path, Words())
     assert isinstance(text, Text)
     return text.content
 

@@ -93,8 +93,9 @@ class SelfTraining(Training):
     epochs: int = Field(default=10, ge=1)
     """Passes over the utterances in a round."""
     confidence: float = Field(default=0.9, ge=0, le=1)
-    """Own transcripts of at least this confidence are trained on: the geometric mean probability of
-    the tokens, which is the average score of a beam search."""
+    """Own transcripts of at least this confidence are trained on. It is that of the record: the
+    geometric mean probability of the tokens, so the average score of a token in the search, where
+    the network alone decides."""
     longest: float = Field(default=20.0, gt=0)
     """Leave out utterances that are longer than so many seconds."""
     noise: str | None = None

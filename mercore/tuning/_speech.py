@@ -58,8 +58,9 @@ def rounds_of(project: Project, node: Node, options: Mapping[str, Any], out: str
         "data": fingerprint([[each.id, each.media.get("text")] for each in samples]),
         "versions": versions({node.origin}),
     }
-    corpus = Corpus(samples, reader, tuning, recogniser, data, project.machine.threads, seed)
-    return Rounds(component, tuning, corpus, folder, about, project.machine, seed, project.watch)
+    machine, watch = project.machine, project.watch
+    corpus = Corpus(samples, reader, tuning, recogniser, data, machine.threads, seed, watch)
+    return Rounds(component, tuning, corpus, folder, about, machine, seed, watch)
 
 
 def _read(project: Project, node: Node, tuning: SelfTraining) -> tuple[Reader, list[Sample]]:

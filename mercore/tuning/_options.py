@@ -21,7 +21,7 @@ C = TypeVar("C", bound="MediaComponent")
 class Training(BaseModel, ABC):
     """A way to train a component; its fields are the options of ``--with``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Tuning(Training):

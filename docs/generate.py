@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from mercore import hookspecs, testing
 from mercore.citations import cited
 from mercore.cli import main
-from mercore.components import Component, Encoder, MediaComponent, Preprocessor
+from mercore.components import Component, MediaComponent, Preprocessor
 from mercore.options import in_yaml, options_of, type_in_words
 from mercore.plugins import KINDS, Plugins, Provided
 from mercore.registry import schema
@@ -98,7 +98,7 @@ def _component(provided: Provided) -> Iterator[str]:
     yield f"{article} {kind}{_media(component)}."
     yield from ("", *_doc(provided), "")
     yield from _options(component)
-    if issubclass(component, Encoder):
+    if issubclass(component, MediaComponent):
         for aim, training in component.tunings.items():
             yield from ("", f"### mer {aim} {component.name}", "")
             yield from inspect.cleandoc(training.__doc__ or "").replace("``", "`").splitlines()

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from mercore.media import FloatArray, Media, Spec
 
 if TYPE_CHECKING:
-    from mercore.tuning import Tuning
+    from mercore.tuning import Training
 
 IntArray = NDArray[np.int64]
 Record = Mapping[str, JsonValue]
@@ -154,6 +154,8 @@ class MediaComponent(Component):
     budget: ClassVar[float] = 1.0
     """How much one batch may hold; 1.0 is a minute of audio, 256 frames of 224 x 224 pixels (or as
     many pixels), or 8,192 characters."""
+    tunings: ClassVar[Mapping[str, type[Training]]] = {}
+    """How it can be trained: options by aim, ``pretrain`` or ``tune``; see ``mercore.tuning``."""
 
     def needs(self) -> Mapping[str, Spec]:
         """Return the inputs of this instance; override it when they depend on options."""
@@ -186,9 +188,6 @@ class Preprocessor(MediaComponent):
 
 class Encoder(MediaComponent):
     """Turns media into features."""
-
-    tunings: ClassVar[Mapping[str, type[Tuning]]] = {}
-    """How it can be trained: options by aim, ``pretrain`` or ``tune``; see ``mercore.tuning``."""
 
     @property
     def dim(self) -> int | None:

@@ -84,7 +84,9 @@ def corrupt(
     """
     folder, chosen = CopyFolder(Path(out)), _chosen(manifest, splits)
     folder.check(manifest)
-    work = _Work(folder, _component("add_noise", noise), _component("blur", blur), limits)
+    adding = None if noise is None else worsening("add_noise", noise)
+    blurring = None if blur is None else worsening("blur", blur)
+    work = _Work(folder, adding, blurring, limits)
     before = folder.read()
     folder.start(before.values())
     done = {sample.id: before[sample.id] for sample in chosen if work.is_done(sample, before)}
@@ -103,9 +105,8 @@ def corrupt(
     return Corrupted(folder, copies, new, failed, folder.stale(manifest, copies.values()))
 
 
-def _component(name: str, options: Options | None) -> Preprocessor | None:
-    if options is None:
-        return None
+def worsening(name: str, options: Options) -> Preprocessor:
+    """Return the component ``add_noise`` or ``blur``; PluginError where they are not installed."""
     plugins = Plugins()
     try:
         plugins.provided("preprocessor", name)

@@ -127,7 +127,7 @@ class Chooser:
 
     def _chosen(self, sample: Separated, template: str, texts: Mapping[str, str]) -> Noted[Media]:
         alike = {name: similarity(text, template, self._unit) for name, text in texts.items()}
-        taken = decide(alike, self._margin) if _units(template, self._unit) else ORIGINAL
+        taken = decide(alike, self._margin) if units(template, self._unit) else ORIGINAL
         audio = sample.noisy
         if taken != ORIGINAL:
             audio = Waveform(sample.sources[taken], audio.rate)
@@ -160,12 +160,15 @@ def similarity(text: str, template: str, unit: Unit = "characters") -> float:
     """
     from rapidfuzz.distance import Levenshtein
 
-    ours, theirs = _units(text, unit), _units(template, unit)
+    ours, theirs = units(text, unit), units(template, unit)
     return float(Levenshtein.normalized_similarity(ours, theirs))
 
 
-def _units(text: str, unit: Unit) -> list[str]:
-    """Return what is compared of a text."""
+def units(text: str, unit: Unit) -> list[str]:
+    """Return the characters of a text that are letters or digits, or its words, in small letters.
+
+    An ideograph is a word of its own.
+    """
     plain = unicodedata.normalize("NFKC", text).casefold()
     if unit == "characters":
         return [character for character in plain if character.isalnum()]

@@ -119,12 +119,12 @@ def milliseconds(seconds: float | None) -> str:
 def shown(plugins: Plugins, provided: Provided) -> Json:
     """Return all there is to say of a component."""
     from mercore.catalogue import installed
-    from mercore.components import Encoder
+    from mercore.components import MediaComponent
     from mercore.options import options_of
 
     one = installed(plugins, provided)
     component = provided.component
-    trainings = component.tunings if issubclass(component, Encoder) else {}
+    trainings = component.tunings if issubclass(component, MediaComponent) else {}
     return {
         **_component(one),
         "module": component.__module__,

@@ -106,6 +106,9 @@ def tune(
     FEATURE is a feature of the registry, or an encoder that one feature uses. One fold of the
     cross-validation is held out; the best state on it is saved in the layout of the encoder's
     published checkpoints. What is done is not done again, and an interrupted training goes on.
+
+    A stream of transcripts, or its recogniser, is trained on the texts of the manifest with noise
+    added, and then on its own confident transcripts of other samples.
     """
     from mercore.cli import tuned
     from mercore.cli.tables import print_grid
@@ -130,5 +133,7 @@ def tune(
     elif vary:
         grid = tuned.grid_of(rows)
         print_markup(grid, markup) if markup else print_grid(grid)
+    elif "stream" in about:
+        tuned.print_recogniser(about)
     else:
         tuned.print_tuned(about)

@@ -29,6 +29,33 @@ def print_tuned(about: Json) -> None:
     click.echo(f"In registry.yaml: {about['feature']}: {_component(about)}")
 
 
+def print_recogniser(about: Json) -> None:
+    """Print the rounds of a recogniser's training, and how its checkpoint is used."""
+    columns = ("round", "character error rate", "loss", "transcribed", "its own")
+    before = ("before", f"{about['before']['error_rate']:.4f}", "", "", "")
+    rows = [
+        (
+            f"{each['round']}{' (best)' if each['round'] == about['best_round'] else ''}",
+            f"{each['error_rate']:.4f}",
+            f"{each['losses'][-1]:.4f}",
+            f"{about['train']}",
+            f"{each['kept']} of {about['unlabelled']}" if each["round"] > 1 else "",
+        )
+        for each in about["rounds"]
+    ]
+    print_grid(Grid(columns, [before, *rows]))
+    click.echo(f"The rounds ended: {about['ended']}")
+    click.echo(f"{about['held_out']} utterances were held out")
+    for reason, count in about["left_out"].items():
+        click.echo(f"left out: {count} {reason}")
+    if about["unknown"]:
+        click.echo(f"The vocabulary lacks {''.join(list(about['unknown'])[:20])}")
+    _print_failed(about["failed"])
+    if about["error_rate"] >= about["before"]["error_rate"]:
+        click.echo("The checkpoint that it began with is no worse: keep that one")
+    click.echo(f"In registry.yaml: {about['stream']}: {_component(about)}")
+
+
 def print_pretrained(about: Json) -> None:
     """Print what a pre-training came to, and how its checkpoint is used."""
     rows = [
@@ -70,11 +97,14 @@ def _print_training(head: tuple[str, str], rows: Sequence[tuple[str, str]], abou
         ("best step", f"{about['best_step']} of {about['steps']}"),
     ]
     print_grid(Grid(head, [*rows, *common]))
-    failed = about["failed"]
+    _print_failed(about["failed"])
+
+
+def _print_failed(failed: Json) -> None:
     for sample, reason in list(failed.items())[:_SHOWN]:
         click.echo(f"{sample} failed: {reason}")
     if len(failed) > _SHOWN:
-        click.echo(f"{len(failed) - _SHOWN} more failed; see failed.jsonl")
+        click.echo(f"{len(failed) - _SHOWN} more failed; see metrics.json")
 
 
 def _component(about: Json) -> str:

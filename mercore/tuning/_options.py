@@ -5,21 +5,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from mercore.errors import RunError, did_you_mean
 
 if TYPE_CHECKING:
-    from mercore.components import Encoder, Inputs
+    from mercore.components import Encoder, Inputs, MediaComponent
     from mercore.tuning._trainee import Trainee
 
+C = TypeVar("C", bound="MediaComponent")
 
-class Tuning(BaseModel, ABC):
-    """A way to train an encoder; its fields are the options of ``--with``."""
+
+class Training(BaseModel, ABC):
+    """A way to train a component; its fields are the options of ``--with``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Tuning(Training):
+    """A way to train an encoder."""
 
     epochs: float = Field(default=50, gt=0)
     """Passes over the training samples."""
@@ -78,8 +84,7 @@ class Tuning(BaseModel, ABC):
 
     def trained(self, encoder: Encoder, checkpoint: Path) -> Encoder:
         """Return the encoder that reads what was trained, with options that suit it."""
-        options = encoder.model_dump(exclude_unset=True) | {"checkpoint": str(checkpoint)}
-        return type(encoder).model_validate(options)
+        return reading(encoder, checkpoint)
 
 
 class Classifying(Tuning):
@@ -157,7 +162,13 @@ class PicturePretraining(Unlabelled):
         return any(limit is not None for limit in limits)
 
 
-def described(tuning: Tuning) -> dict[str, JsonValue]:
+def described(tuning: Training) -> dict[str, JsonValue]:
     """Return all options that may change a training, as JSON values."""
     described: dict[str, JsonValue] = tuning.model_dump(mode="json", exclude={"tensorboard"})
     return described
+
+
+def reading(component: C, checkpoint: Path) -> C:
+    """Return the component with another checkpoint."""
+    options = component.model_dump(exclude_unset=True) | {"checkpoint": str(checkpoint)}
+    return type(component).model_validate(options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue, ValidationError
 
-from mercore.components import Encoder
+from mercore.components import Encoder, MediaComponent
 from mercore.errors import PluginError, RegistryError, RunError, did_you_mean, few, listed
 from mercore.fingerprints import describe, fingerprint
 from mercore.packages import installed, needed, versions
@@ -18,7 +18,7 @@ from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
 from mercore.tuning._folder import TuningFolder
 from mercore.tuning._folds import Targets, parted
-from mercore.tuning._options import Classifying, Tuning, described
+from mercore.tuning._options import Classifying, Training, Tuning, described, reading
 from mercore.tuning._trunk import Trunk
 from mercore.tuning._world import one_first
 
@@ -27,42 +27,54 @@ if TYPE_CHECKING:
     from mercore.tuning._job import Job
 
 
-def feature_of(project: Project, name: str) -> Node:
-    """Return the feature of that name, or the only one that uses the encoder of that name."""
-    features = project.pipeline.features
-    if name in features:
-        return features[name]
-    users = [node for node in features.values() if node.component.name == name]
+def node_of(project: Project, name: str) -> Node:
+    """Return the feature or stream of that name, or the only one that uses such a component."""
+    nodes = project.pipeline.nodes
+    if name in nodes:
+        return nodes[name]
+    users = [node for node in nodes.values() if node.component.name == name]
     if len(users) == 1:
         return users[0]
     if users:
         found = ", ".join(node.name for node in users)
-        raise RegistryError(f"{name!r} is used by several features: {found}; name one of them")
-    known = [*features, *(node.component.name for node in features.values())]
-    hint = did_you_mean(name, known) or f"; has {few(list(features))}"
-    raise RegistryError(f"the registry has no feature {name!r} and none that uses it{hint}")
+        raise RegistryError(f"{name!r} is used by several {users[0].kind}s: {found}; name one")
+    known = [*nodes, *(node.component.name for node in nodes.values())]
+    hint = did_you_mean(name, known) or f"; has {few(list(nodes))}"
+    missing = f"no feature {name!r} or stream of that name, and none that uses it"
+    raise RegistryError(f"the registry has {missing}{hint}")
 
 
-def tuning_of(encoder: Encoder, aim: str, options: Mapping[str, Any]) -> Tuning:
-    """Return the encoder's training of that aim with the options; raises RunError for wrong ones.
+def feature_of(project: Project, name: str) -> Node:
+    """Return what ``node_of`` does, where it is a feature; raises RunError for a stream."""
+    node = node_of(project, name)
+    if node.kind != "feature":
+        raise RunError(
+            f"{name!r} is a stream, for `mer tune` alone; `mer pretrain`, --vary and --plan are "
+            "for the encoders of features"
+        )
+    return node
 
-    PluginError: the encoder cannot be trained so.
+
+def tuning_of(component: MediaComponent, aim: str, options: Mapping[str, Any]) -> Training:
+    """Return the component's training of that aim; raises RunError for wrong options.
+
+    PluginError: the component cannot be trained so.
     """
-    kinds = encoder.tunings
+    kinds = component.tunings
     if aim not in kinds:
         others = f"; it offers {', '.join(kinds)}" if kinds else ""
         raise PluginError(
-            f"encoder {encoder.name!r} cannot be trained by `mer {aim}`{others}; "
+            f"{component.name!r} cannot be trained by `mer {aim}`{others}; "
             "`mer plugins` shows which can"
         )
     kind = kinds[aim]
     try:
         return kind.model_validate(dict(options))
     except ValidationError as error:
-        raise RunError(f"mer {aim} {encoder.name}: {_said(kind, error)}") from error
+        raise RunError(f"mer {aim} {component.name}: {_said(kind, error)}") from error
 
 
-def _said(kind: type[Tuning], error: ValidationError) -> str:
+def _said(kind: type[Training], error: ValidationError) -> str:
     lines = []
     for mistake in error.errors():
         name = ".".join(map(str, mistake["loc"])) or "the options"
@@ -79,15 +91,26 @@ def tune(
 ) -> dict[str, JsonValue]:
     """Return what the training of a feature's encoder on the labelled train samples came to.
 
-    ``with`` are the options by which the feature reads what was trained.
+    Of a stream it is its recogniser that is trained, on transcripts; see ``_speech.tune``.
+    ``with`` are the options by which the feature or stream reads what was trained.
     """
-    asked = _asked(project, name, options, out, fold)
-    scores = asked.folder.done(asked.about) or asked.job().run()
-    node, checkpoint = asked.node, asked.folder.checkpoint
+    node = node_of(project, name)
+    trained: MediaComponent
+    if node.kind == "stream":
+        from mercore.tuning import _speech
+
+        if fold:
+            raise RunError(f"--fold {fold}: {name!r} is a stream; it has the option `held_out`")
+        scores = _speech.tune(project, node, options, out)
+        trained = reading(node.component, TuningFolder(Path(out)).checkpoint)
+    else:
+        asked = _asked(project, name, options, out, fold)
+        scores = asked.folder.done(asked.about) or asked.job().run()
+        trained = asked.tuning.trained(asked.encoder, asked.folder.checkpoint)
     own = node.component.model_dump(mode="json")
-    trained = asked.tuning.trained(asked.encoder, checkpoint).model_dump(mode="json")
-    changed = {name: value for name, value in trained.items() if value != own[name]}
-    return {"feature": node.name, "uses": node.component.name, "with": changed, **scores}
+    new = trained.model_dump(mode="json").items()
+    changed: JsonValue = {name: value for name, value in new if value != own[name]}
+    return {node.kind: node.name, "uses": node.component.name, "with": changed, **scores}
 
 
 def planned(

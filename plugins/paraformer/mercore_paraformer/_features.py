@@ -57,6 +57,10 @@ class Features:
         normalised: torch.Tensor = (stacks + self.shift) * self.scale
         return normalised
 
+    def count(self, samples: int) -> int:
+        """Return how many rows the features of so much audio have."""
+        return -(-max(0, (samples - self.window) // self.hop + 1) // self.step)
+
     def _log_mels(self, audio: torch.Tensor) -> torch.Tensor:
         frames = audio.unfold(0, self.window, self.hop)  # (frames, window)
         frames = frames - frames.mean(1, keepdim=True)

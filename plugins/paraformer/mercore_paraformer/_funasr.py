@@ -25,19 +25,26 @@ def network(found: Published, device: str) -> nn.Module:
     Raises CheckpointError for weights that are missing, not expected or of another shape, which
     FunASR passes over, and for a file that holds more than weights.
     """
+    model: nn.Module = auto_model(found, device).model
+    return model
+
+
+def auto_model(found: Published, device: str) -> Any:
+    """Return FunASR's AutoModel, whose ``model`` is the network; raises as ``network`` does."""
     weights = Checkpoint(found.network)  # refuses what could run code
     with undisturbed():
         from funasr import AutoModel
 
         try:
-            model: nn.Module = AutoModel(**_settings(found)).model
+            auto = AutoModel(**_settings(found))
         except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(
                 f"{found.config}: FunASR cannot build this network: {reason}; fetch the folder "
                 "again, or give another checkpoint"
             ) from error
-    return fill(model, weights, dtype=torch.float32, device=device)
+    auto.model = fill(auto.model, weights, dtype=torch.float32, device=device)
+    return auto
 
 
 def _settings(found: Published) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from pydantic import Field, JsonValue, StringConstraints, model_validator
 from mercore import checkpoints
 from mercore.components import Preprocessor, Transform
 from mercore.media import Audio, Words
+from mercore.tuning import Training
 from mercore_paraformer.decoding import Decoding
+from mercore_paraformer.tuning import ParaformerTuning
 
 Hotword = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -66,6 +68,7 @@ class Paraformer(Decoding, Preprocessor):
     """
     inputs: ClassVar = {"audio": Audio(rate=16_000)}
     output = Words()
+    tunings: ClassVar[Mapping[str, type[Training]]] = {"tune": ParaformerTuning}
 
     checkpoint: str = (
         "modelscope:iic/speech_paraformer-large_asr_nat-zh-cn-16k-common-vocab8404-pytorch"

@@ -31,9 +31,10 @@ from mercore.machine import Machine
 from mercore.media import FloatArray
 from mercore.metrics import waf
 from mercore.project import Project
-from mercore.tuning._pretrain import Pretraining, pretrain
 from mercore.tuning._probe import encoded
-from mercore.tuning._tune import feature_of, job_of, reader_of
+from mercore.tuning.offers import feature_of
+from mercore.tuning.pretrain import Pretraining, pretrain
+from mercore.tuning.tune import job_of, reader_of
 
 REGISTRY: Final = """\
 classes: [neutral, angry, happy, sad, worried, surprise]

@@ -29,7 +29,7 @@ from mercore.machine import Machine
 from mercore.media import Frames
 from mercore.tuning import Trainee
 from mercore.tuning._data import Collate, Examples
-from mercore.tuning._pretrain import Pretraining
+from mercore.tuning.pretrain import Pretraining
 from mercore.watch import Silent
 from mercore_vit_mae import VitMAE, VitPretraining
 

@@ -33,7 +33,7 @@ from mercore.tuning._data import Order, balance
 from mercore.tuning._job import Job, fitting
 from mercore.tuning._plan import plan
 from mercore.tuning._trainer import scores
-from mercore.tuning._tune import job_of
+from mercore.tuning.tune import job_of
 from mercore.watch import Silent
 from mercore_toys import Learner, Learning
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from mercore.cli import main
 from mercore.errors import RunError
-from mercore.tuning._folder import TuningFolder
+from mercore.tuning.folder import TuningFolder
 from mercore.tuning.report import write_report
 
 EVIL = "</td><script>alert('x')</script>"

@@ -23,7 +23,7 @@ from mercore.cli.tune import PLAN, WITH
 from mercore.cli.watching import watching
 
 if TYPE_CHECKING:
-    from mercore.tuning._pretrain import Pretraining
+    from mercore.tuning.pretrain import Pretraining
     from mercore.watch import Watch
 
 _PROJECT = ("registry", "manifest", "store", "endpoint", "root")
@@ -69,8 +69,8 @@ def pretrain(
     ones. An interrupted training goes on.
     """
     from mercore.cli import tuned
-    from mercore.tuning._pretrain import pretrain as pretrain_encoder
-    from mercore.tuning._world import rank
+    from mercore.tuning.pretrain import pretrain as pretrain_encoder
+    from mercore.tuning.processes import rank
 
     with watching(given, given["registry"]) as watch:
         pretraining = _pretraining(name, given, watch)
@@ -93,7 +93,7 @@ def pretrain(
 
 
 def _pretraining(name: str, given: dict[str, Any], watch: Watch) -> Pretraining:
-    from mercore.tuning._pretrain import Pretraining
+    from mercore.tuning.pretrain import Pretraining
 
     images, shards, splits = (given.pop(key) for key in ("images", "shards", "splits"))
     if not images and not shards:

@@ -112,18 +112,20 @@ def tune(
     """
     from mercore.cli import tuned
     from mercore.cli.tables import print_grid
-    from mercore.tuning import _compare, _tune
-    from mercore.tuning._world import rank
+    from mercore.tuning.compare import compare
+    from mercore.tuning.processes import rank
+    from mercore.tuning.tune import planned
+    from mercore.tuning.tune import tune as trained
 
     place = out or f"runs/tune/{feature}"
     with watching(machine, machine["registry"]) as watch:
         project = open_project(machine, watch, create=True)
         if plan:
-            about = _tune.planned(project, feature, options, memory)
+            about = planned(project, feature, options, memory)
         elif vary:
-            rows = _compare.compare(project, feature, options, vary, place, fold=fold)
+            rows = compare(project, feature, options, vary, place, fold=fold)
         else:
-            about = _tune.tune(project, feature, options, place, fold=fold)
+            about = trained(project, feature, options, place, fold=fold)
     if rank():  # one process prints
         return
     if as_json:

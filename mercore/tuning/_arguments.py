@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 
 from mercore.errors import RunError
 from mercore.tuning._options import Classifying, Tuning
-from mercore.tuning._world import world
+from mercore.tuning.processes import world
 
 _LOGS = 20  # lines of the log an epoch
 

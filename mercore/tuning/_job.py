@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,23 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import JsonValue
-from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
+from transformers import set_seed
 
 from mercore.batches import out_of_memory
 from mercore.components import Encoder, IntArray
 from mercore.errors import RunError
 from mercore.machine import Machine
 from mercore.nn import quiet_transformers
-from mercore.signals import taken
 from mercore.tuning._arguments import arguments_of, settled
+from mercore.tuning._callbacks import in_order
 from mercore.tuning._data import Chosen, Examples, Source, balance, reasons
-from mercore.tuning._folder import TuningFolder
 from mercore.tuning._left_out import left_out
 from mercore.tuning._options import Classifying, Tuning
 from mercore.tuning._trainee import Trainee
-from mercore.tuning._trainer import Loop, board, early_stop, last_checkpoint
+from mercore.tuning._trainer import Loop, last_checkpoint
 from mercore.tuning._trunk import Kept, Trunk
-from mercore.tuning._world import one_first, world
+from mercore.tuning.folder import TuningFolder
+from mercore.tuning.processes import one_first, world
 from mercore.watch import Silent, Watch
 
 
@@ -102,7 +99,7 @@ class Job:
         try:
             loop = self._loop(at_once)
             before = last_checkpoint(self.folder.state)
-            with _in_order(loop):
+            with in_order(loop):
                 loop.train(resume_from_checkpoint=str(before) if before else None)
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -143,7 +140,7 @@ class Job:
             arguments,
             train,
             self._examples(trainee, self.valid, training=False),
-            [_Telling(self), *board(tuning, self.folder.board), *early_stop(tuning)],
+            callbacks_of(self.name, tuning, self.folder, self.watch),
             **self._balance(),
         )
 
@@ -198,62 +195,3 @@ def fitting(tuning: Tuning, most: int) -> int:
     if rest:
         raise RunError(f"batch {tuning.batch}: expected a multiple of the {world()} processes")
     return max(n for n in range(1, min(share, max(1, most)) + 1) if share % n == 0)
-
-
-class _Telling(TrainerCallback):
-    """Tells the watch how far the training is, and keeps its log."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-
-    def on_train_begin(
-        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self._job.watch.start(self._job.name, state.max_steps)
-        self._job.watch.advance(self._job.name, state.global_step, 0)
-
-    def on_step_end(
-        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self._job.watch.advance(self._job.name, 1, 0)
-
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.is_world_process_zero:
-            self._job.folder.save_log(state.log_history)
-
-
-class _Stop(TrainerCallback):
-    """Ends the training after the step in flight, with a checkpoint."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-
-    def on_step_end(
-        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        if self.signal:
-            control.should_save = control.should_training_stop = True
-        return control
-
-    def on_epoch_end(
-        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        if self.signal:  # the epoch has not come to its end, and is saved
-            control.should_save = control.should_evaluate = False
-        return control
-
-
-@contextmanager
-def _in_order(loop: Loop) -> Iterator[None]:
-    """Let a signal end the training in order; it is passed on afterwards."""
-    stop = _Stop()
-    loop.add_callback(stop)
-
-    def note(number: int, before: Any) -> None:
-        signal.signal(number, before)  # the second one counts at once
-        stop.signal = number
-
-    with taken(note):
-        yield
-    if stop.signal:
-        os.kill(os.getpid(), stop.signal)

@@ -18,7 +18,6 @@ from mercore.errors import RunError
 from mercore.folder import replace
 from mercore.machine import Machine
 from mercore.tuning._corpus import PARTS, Corpus
-from mercore.tuning._folder import TuningFolder
 from mercore.tuning._options import reading
 from mercore.tuning._recognising import SelfTraining, UnfitError, Utterance
 from mercore.tuning._utterances import (
@@ -28,6 +27,7 @@ from mercore.tuning._utterances import (
     stored_utterances,
     transcribed,
 )
+from mercore.tuning.folder import TuningFolder
 from mercore.watch import Watch
 
 Json = dict[str, Any]

@@ -20,7 +20,7 @@ from mercore.media import FloatArray, Frames
 from mercore.nn import resized
 from mercore.tuning._data import Source
 from mercore.tuning._options import PicturePretraining
-from mercore.tuning._world import world
+from mercore.tuning.processes import world
 from mercore.watch import Watch
 
 COLUMNS = ("width", "height", "sharpness", "turn", "outside")

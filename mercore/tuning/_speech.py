@@ -16,11 +16,12 @@ from mercore.packages import needed, versions
 from mercore.pipeline import Node
 from mercore.reader import Reader
 from mercore.tuning._corpus import Corpus
-from mercore.tuning._folder import TuningFolder
 from mercore.tuning._options import described
 from mercore.tuning._recognising import SelfTraining
 from mercore.tuning._rounds import Json, Rounds
-from mercore.tuning._tune import reader_of, tuning_of
+from mercore.tuning.folder import TuningFolder
+from mercore.tuning.offers import tuning_of
+from mercore.tuning.tune import reader_of
 
 if TYPE_CHECKING:
     from mercore.project import Project

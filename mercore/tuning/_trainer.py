@@ -16,13 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import one_hot
 from transformers import (
-    EarlyStoppingCallback,
     PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.integrations.integration_utils import TensorBoardCallback
 
 from mercore.errors import RunError
 from mercore.metrics import waf
@@ -187,23 +185,3 @@ def _state(checkpoint: Path) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return None
     return state
-
-
-def board(tuning: Tuning, folder: Path) -> list[TrainerCallback]:
-    """Return what writes the log for TensorBoard, where that is asked for."""
-    if not tuning.tensorboard:
-        return []
-    try:
-        callback = TensorBoardCallback()  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        raise RunError(
-            "`tensorboard: true` needs tensorboard, which is not installed; "
-            "run `pip install tensorboard`"
-        ) from error
-    callback.logging_dir = str(folder)
-    return [callback]
-
-
-def early_stop(tuning: Tuning) -> list[TrainerCallback]:
-    """Return what ends the training when it gets no better."""
-    return [EarlyStoppingCallback(tuning.patience)] if tuning.patience else []

@@ -19,7 +19,7 @@ from mercore.fingerprints import describe, fingerprint
 from mercore.manifest import Manifest
 from mercore.pipeline import Node
 from mercore.store import Collection, Entry
-from mercore.tuning._world import take_device
+from mercore.tuning.processes import take_device
 
 if TYPE_CHECKING:
     from mercore.project import Project

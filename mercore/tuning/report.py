@@ -25,7 +25,7 @@ from mercore.errors import RunError
 from mercore.folder import replace
 from mercore.metrics import confusion
 from mercore.page import render
-from mercore.tuning._folder import TuningFolder, json_bytes
+from mercore.tuning.folder import TuningFolder, json_bytes
 
 
 def write_report(path: str | Path) -> tuple[dict[str, JsonValue], Path]:

@@ -23,8 +23,8 @@ from mercore.media import FloatArray, Text
 from mercore.testing import TuningTests
 from mercore.tuning import Trainee, Tuning
 from mercore.tuning._plan import plan
-from mercore.tuning._pretrain import Pretraining, pretrain
-from mercore.tuning._tune import tuning_of
+from mercore.tuning.offers import tuning_of
+from mercore.tuning.pretrain import Pretraining, pretrain
 from mercore_baichuan import Baichuan, BaichuanPretraining, BaichuanTuning
 from mercore_baichuan import _saving as saving
 

@@ -23,7 +23,8 @@ from mercore.errors import CheckpointError, RunError
 from mercore.testing import TuningTests
 from mercore.tuning import Trainee
 from mercore.tuning._plan import plan
-from mercore.tuning._tune import job_of, tuning_of
+from mercore.tuning.offers import tuning_of
+from mercore.tuning.tune import job_of
 from mercore_hubert import Hubert, HubertTuning
 from mercore_hubert._network import filled
 from mercore_hubert._published import published

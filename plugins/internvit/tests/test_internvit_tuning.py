@@ -26,7 +26,8 @@ from mercore.media import FloatArray, Frames
 from mercore.nn import Checkpoint
 from mercore.testing import TuningTests
 from mercore.tuning._plan import plan
-from mercore.tuning._tune import job_of, tuning_of
+from mercore.tuning.offers import tuning_of
+from mercore.tuning.tune import job_of
 from mercore_internvit import InternViT, InternViTTuning
 from mercore_internvit._tower import POSITIONS
 from mercore_internvit._tuning import InternViTTrainee
@@ -203,9 +204,15 @@ def test_what_cannot_be_trained_is_said(
 ) -> None:
     own = InternViT(checkpoint=checkpoint(), **encoder)
     with pytest.raises(RunError, match=message):
-        tuning_of(own, "tune", options).trunk(own)
+        asked(own, **options).trunk(own)
     with pytest.raises(RunError, match=message):
-        tuning_of(own, "tune", {**options, "cached": False}).prepare(own, 3)
+        asked(own, **options, cached=False).prepare(own, 3)
+
+
+def asked(encoder: InternViT, **options: Any) -> InternViTTuning:
+    tuning = tuning_of(encoder, "tune", options)
+    assert isinstance(tuning, InternViTTuning)
+    return tuning
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from mercore.nn import HiddenStates
 from mercore.testing import TuningTests
 from mercore.tuning import Trainee
 from mercore.tuning._plan import plan
-from mercore.tuning._tune import tuning_of
+from mercore.tuning.offers import tuning_of
 from mercore_qwen_jat import PROMPT, QwenJAT, QwenTuning
 from mercore_qwen_jat import _saving as saving
 

@@ -23,7 +23,7 @@ from mercore.components import Encoder
 from mercore.errors import CheckpointError, RunError
 from mercore.testing import TuningTests
 from mercore.tuning import Trainee
-from mercore.tuning._tune import tuning_of
+from mercore.tuning.offers import tuning_of
 from mercore_vit_mae import VitMAE, VitPretraining
 from mercore_vit_mae._masked import positions
 from mercore_vit_mae._pretraining import VitPretrainee, part_of

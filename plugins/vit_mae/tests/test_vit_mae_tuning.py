@@ -19,7 +19,8 @@ from mercore.errors import RunError
 from mercore.testing import TuningTests
 from mercore.tuning import Trainee
 from mercore.tuning._trainer import mixed
-from mercore.tuning._tune import tune, tuning_of
+from mercore.tuning.offers import tuning_of
+from mercore.tuning.tune import tune
 from mercore_vit_mae import VitMAE, VitPretraining, VitTuning
 from mercore_vit_mae._network import Published
 from mercore_vit_mae._tuning import VitTrainee

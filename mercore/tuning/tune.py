@@ -7,83 +7,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from mercore.components import Encoder, MediaComponent
-from mercore.errors import PluginError, RegistryError, RunError, did_you_mean, few, listed
+from mercore.errors import PluginError, RunError
 from mercore.fingerprints import describe, fingerprint
 from mercore.packages import installed, needed, versions
 from mercore.pipeline import Node
 from mercore.reader import Reader, Upstream
 from mercore.sources import Sources
-from mercore.tuning._folder import TuningFolder
 from mercore.tuning._folds import Targets, parted
-from mercore.tuning._options import Classifying, Training, Tuning, described, reading
+from mercore.tuning._options import Classifying, Tuning, described, reading
 from mercore.tuning._trunk import Trunk
-from mercore.tuning._world import one_first
+from mercore.tuning.folder import TuningFolder
+from mercore.tuning.offers import feature_of, node_of, tuning_of
+from mercore.tuning.processes import one_first
 
 if TYPE_CHECKING:
     from mercore.project import Project
     from mercore.tuning._job import Job
-
-
-def node_of(project: Project, name: str) -> Node:
-    """Return the feature or stream of that name, or the only one that uses such a component."""
-    nodes = project.pipeline.nodes
-    if name in nodes:
-        return nodes[name]
-    users = [node for node in nodes.values() if node.component.name == name]
-    if len(users) == 1:
-        return users[0]
-    if users:
-        found = ", ".join(node.name for node in users)
-        raise RegistryError(f"{name!r} is used by several {users[0].kind}s: {found}; name one")
-    known = [*nodes, *(node.component.name for node in nodes.values())]
-    hint = did_you_mean(name, known) or f"; has {few(list(nodes))}"
-    missing = f"no feature {name!r} or stream of that name, and none that uses it"
-    raise RegistryError(f"the registry has {missing}{hint}")
-
-
-def feature_of(project: Project, name: str) -> Node:
-    """Return what ``node_of`` does, where it is a feature; raises RunError for a stream."""
-    node = node_of(project, name)
-    if node.kind != "feature":
-        raise RunError(
-            f"{name!r} is a stream, for `mer tune` alone; `mer pretrain`, --vary and --plan are "
-            "for the encoders of features"
-        )
-    return node
-
-
-def tuning_of(component: MediaComponent, aim: str, options: Mapping[str, Any]) -> Training:
-    """Return the component's training of that aim; raises RunError for wrong options.
-
-    PluginError: the component cannot be trained so.
-    """
-    kinds = component.tunings
-    if aim not in kinds:
-        others = f"; it offers {', '.join(kinds)}" if kinds else ""
-        raise PluginError(
-            f"{component.name!r} cannot be trained by `mer {aim}`{others}; "
-            "`mer plugins` shows which can"
-        )
-    kind = kinds[aim]
-    try:
-        return kind.model_validate(dict(options))
-    except ValidationError as error:
-        raise RunError(f"mer {aim} {component.name}: {_said(kind, error)}") from error
-
-
-def _said(kind: type[Training], error: ValidationError) -> str:
-    lines = []
-    for mistake in error.errors():
-        name = ".".join(map(str, mistake["loc"])) or "the options"
-        if mistake["type"] == "extra_forbidden":
-            lines.append(f"no option {name!r}{did_you_mean(name, kind.model_fields)}")
-        else:
-            found = f", found {mistake['input']!r}" if mistake["loc"] else ""
-            lines.append(f"{name}: {mistake['msg'].removeprefix('Value error, ')}{found}")
-    return lines[0] if len(lines) == 1 else f"wrong options:{listed(lines)}"
 
 
 def tune(
@@ -117,7 +59,7 @@ def planned(
     project: Project, name: str, options: Mapping[str, Any], memory: int | None
 ) -> dict[str, JsonValue]:
     """Return the memory that a training takes; `memory` is what a device has, else the GPU's."""
-    encoder, tuning, classes = _on_labels(project, feature_of(project, name), options)
+    encoder, tuning, classes = on_labels(project, feature_of(project, name), options)
     return memory_of(tuning, encoder, len(classes), memory)
 
 
@@ -207,7 +149,7 @@ def _asked(
 ) -> _Asked:
     check_installed()
     node = feature_of(project, name)
-    encoder, tuning, classes = _on_labels(project, node, options)
+    encoder, tuning, classes = on_labels(project, node, options)
     front = tuning.trunk(encoder)
     reader, upstream = reader_of(project, node)
     train, valid = parted(project, node.name, upstream, tuning, fold)
@@ -224,7 +166,7 @@ def check_installed() -> None:
         needed("transformers", "training an encoder", "run `pip install 'mercore[tune]'`")
 
 
-def _on_labels(
+def on_labels(
     project: Project, node: Node, options: Mapping[str, Any]
 ) -> tuple[Encoder, Classifying, tuple[str, ...]]:
     """Return the encoder of a feature, its training on labels, and the classes to learn."""

@@ -20,14 +20,8 @@ from mercore.media import Frames, Video
 from mercore.packages import versions
 from mercore.plugins import Plugins
 from mercore.tuning._options import PicturePretraining, Unlabelled, described
-from mercore.tuning._tune import (
-    check_installed,
-    feature_of,
-    memory_of,
-    reader_of,
-    trainers,
-    tuning_of,
-)
+from mercore.tuning.offers import feature_of, tuning_of
+from mercore.tuning.tune import check_installed, memory_of, reader_of, trainers
 from mercore.watch import Silent, Watch
 
 if TYPE_CHECKING:
@@ -112,8 +106,8 @@ class Pretraining:
     def job(self, options: Mapping[str, Any], out: str | Path, *, seed: int = 0) -> Job:
         """Return the training; pictures that the options leave out are measured first."""
         check_installed()
-        from mercore.tuning._folder import TuningFolder
         from mercore.tuning._job import Job
+        from mercore.tuning.folder import TuningFolder
 
         tuning = self._tuning(options)
         train, valid, counts = self._parts(tuning, Path(out), seed)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import JsonValue
 
-from mercore.components import Encoder, IntArray
+from mercore.components import IntArray
 from mercore.errors import RunError
 from mercore.media import FloatArray
-from mercore.tuning._tune import feature_of, job_of, tuning_of
+from mercore.tuning.offers import feature_of
+from mercore.tuning.tune import job_of, on_labels
 
 if TYPE_CHECKING:
     from mercore.project import Project
@@ -44,11 +45,10 @@ def compare(
 
     ``probe`` is the WAF of a linear classifier on the features that the trained encoder gives.
     """
-    node = feature_of(project, name)
-    assert isinstance(node.component, Encoder)
-    varied = variations(options, vary)
+    node, varied = feature_of(project, name), variations(options, vary)
     for each in varied:  # all mistakes before the first training
-        tuning_of(node.component, "tune", {**options, **each}).trunk(node.component)
+        encoder, tuning, _ = on_labels(project, node, {**options, **each})
+        tuning.trunk(encoder)
     rows: list[dict[str, JsonValue]] = []
     for each in varied:
         job = job_of(project, name, {**options, **each}, Path(out) / _folder(each), fold=fold)

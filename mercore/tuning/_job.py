@@ -19,7 +19,7 @@ from mercore.errors import RunError
 from mercore.machine import Machine
 from mercore.nn import quiet_transformers
 from mercore.tuning._arguments import arguments_of, settled
-from mercore.tuning._callbacks import in_order
+from mercore.tuning._callbacks import callbacks_of, in_order
 from mercore.tuning._data import Chosen, Examples, Source, balance, reasons
 from mercore.tuning._left_out import left_out
 from mercore.tuning._options import Classifying, Tuning

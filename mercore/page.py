@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render(report: Mapping[str, JsonValue], template: str = "report.html.jinja") -> str:
@@ -17,8 +21,25 @@ def render(report: Mapping[str, JsonValue], template: str = "report.html.jinja")
 
     The content security policy names the page's own script by its hash, so that no other runs.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
+
+    script = _read("report.js")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            report,
+            css=Markup(_read("report.css")),
+            script=Markup(script),
+            script_hash=b64encode(sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Return what compiles the templates, and keeps them."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
         loader=FunctionLoader(_read),
@@ -28,13 +49,7 @@ def render(report: Mapping[str, JsonValue], template: str = "report.html.jinja")
         lstrip_blocks=True,
     )
     environment.filters.update(duration=_duration, rate=_rate, plain=_plain, line=_line)
-    script = _read("report.js")
-    return environment.get_template(template).render(
-        report,
-        css=Markup(_read("report.css")),
-        script=Markup(script),
-        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
-    )
+    return environment
 
 
 def _duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isroutine
 from types import ModuleType
 from typing import Any, TypeVar, get_args
 
@@ -77,8 +78,7 @@ class Plugins:
             self._add(entry_point)
 
     def _add(self, entry_point: EntryPoint) -> None:
-        distribution = entry_point.dist
-        origin = (distribution.name, distribution.version) if distribution else ("unknown", "0")
+        origin = _origin(entry_point)
         self._origins[entry_point.name] = origin
         try:
             module: ModuleType = entry_point.load()
@@ -92,8 +92,8 @@ class Plugins:
             self.broken.append(Broken(entry_point.name, origin[0], reason, _frame(error)))
 
     def _register(self, module: ModuleType, name: str) -> None:
-        for function in dir(module):
-            if function not in HOOKS and self._manager.parse_hookimpl_opts(module, function):
+        for function, value in vars(module).items():
+            if function not in HOOKS and _is_hook(value):
                 hint = did_you_mean(function, HOOKS) or f"; expected one of {', '.join(HOOKS)}"
                 raise PluginError(f"unknown hook {function!r}{hint}")
         self._manager.register(module, name=name)
@@ -165,6 +165,19 @@ def _unfit(given: Mapping[str, Any]) -> str:
     if not isinstance(given.get("uses"), str):
         return "expected {uses: NAME, with: {...}}"
     return "" if isinstance(given.get("with") or {}, Mapping) else "with: expected a mapping"
+
+
+def _is_hook(value: object) -> bool:
+    """Return whether `hookimpl` has marked it."""
+    return isroutine(value) and hasattr(value, f"{GROUP}_impl")
+
+
+def _origin(entry_point: EntryPoint) -> tuple[str, str]:
+    """Return the distribution that has the entry point, and its version."""
+    if entry_point.dist is None:
+        return "unknown", "0"
+    metadata = entry_point.dist.metadata  # each look at it reads the file
+    return metadata["Name"], metadata["Version"]
 
 
 def _frame(error: Exception) -> str:

@@ -89,7 +89,7 @@ def undisturbed(folder: Path) -> Mapping[str, object]:
 def test_random_kills_lose_nothing_and_leave_nothing_half_done() -> None:
     script = str(ROOT / "benchmarks" / "kill.py")
     jobs = ["extraction", "training", "mining", "compaction"]
-    command = [sys.executable, script, "--kills=3", "--samples=80", *jobs]
+    command = [sys.executable, script, "--kills=2", "--samples=60", *jobs]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = [line.split("|")[1:-1] for line in result.stdout.splitlines()[2:]]

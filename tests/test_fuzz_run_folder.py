@@ -138,13 +138,13 @@ def look_at(folder: Path, name: str) -> None:
             read()
 
 
-@settings(FUZZ, max_examples=500 if MANY else 20)
+@settings(FUZZ, max_examples=500 if MANY else 10)
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(FILES))
 def test_a_file_of_a_run_folder_may_hold_anything(folder: Path, seed: int, name: str) -> None:
     check_mutated(folder, seed, name)
 
 
-@settings(FUZZ, max_examples=500 if MANY else 20)
+@settings(FUZZ, max_examples=500 if MANY else 10)
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(WEIGHTS))
 def test_weights_may_be_anything(folder: Path, seed: int, name: str) -> None:
     check_mutated(folder, seed, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _fusion(self) -> Fusion:
-        fusion = Plugins().build(Fusion, self.fusion, dict(self.options or {}))
+        fusion = _plugins().build(Fusion, self.fusion, dict(self.options or {}))
         if fusion.most_frames is not None:
             raise RunError(
                 f"fusion {self.fusion!r} with these options reads sequences; FusionClassifier has "
@@ -147,6 +148,12 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = self.random_state
         train, valid = train_test_split(rows, test_size=wanted, stratify=labels, random_state=seed)
         return np.sort(train), np.sort(valid)
+
+
+@cache
+def _plugins() -> Plugins:
+    """Return what is installed: scikit-learn asks for the tags, and so for the fusion, often."""
+    return Plugins()
 
 
 def _is_named(X: Table) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,3 +44,13 @@ def install(programs: Path, *requirements: str | Path) -> None:
     """Add the requirements to the environment of those programs, in their tested versions."""
     run(UV, "pip", "install", "--quiet", "--python", programs / "python", "-c",
         ROOT / "constraints.txt", *requirements, folder=programs)  # fmt: skip
+    lend_bytecode(*programs.parent.glob("lib/*/site-packages"))
+
+
+def lend_bytecode(packages: Path) -> None:
+    """Link the bytecode of this environment, where the same files are: to compile takes long."""
+    own = Path(sysconfig.get_path("purelib"))
+    for folder in own.rglob("__pycache__"):
+        place = packages / folder.relative_to(own)
+        if place.parent.is_dir() and not place.exists():
+            place.symlink_to(folder)

@@ -11,13 +11,13 @@ import tiny_internvit as tiny
 import torch
 
 MIB = 2**20
-# 101 million weights: 193 MiB in bfloat16.
+# 43 million weights: 81 MiB in bfloat16.
 CONFIG = {
     **tiny.SIX_B,
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
     "num_attention_heads": 8,
-    "num_hidden_layers": 8,
+    "num_hidden_layers": 6,
 }
 PROBE = """
 import json, os, re, sys
@@ -59,7 +59,7 @@ def test_loading_takes_little_more_than_the_weights_in_the_asked_type(tmp_path: 
         found = json.loads(line)
         shard = max(file.stat().st_size for file in folder.glob("*.safetensors"))
         print(folder.name, {k: round(v / MIB) for k, v in {**found, "shard": shard}.items()}, "MiB")
-        assert found["weights"] > 190 * MIB
+        assert found["weights"] > 80 * MIB
         # Room for one shard as it is stored, and for what torch sets up when it first runs. A copy
         # of the weights in float32 would take twice their size in bfloat16 on top.
         assert found["peak"] < found["weights"] + shard + 50 * MIB

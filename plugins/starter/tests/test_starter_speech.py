@@ -372,7 +372,7 @@ class TestDeepFilterNet(PreprocessorTests):
 class TestDeepFilterNetWithAChoice(PreprocessorTests):
     component = DeepFilterNet(asr=WhisperASR(beam=1))
     atol = 0.0
-    long = 0.2
+    long = 0.1
 
     @property
     def samples(self) -> list[Inputs]:

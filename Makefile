@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 CODE := mercore plugins tests examples benchmarks docs
 BENCHMARKS := encoders startup store status s3 extraction memory starter noise paraformer punctuation mossformer2 language_model training mining mertools tuning emotion_vit scaling decoding large_media fuzz_media faults kill two_runs
 
-.PHONY: setup demo test tests lint types fmt docs bench clean
+.PHONY: setup demo test tests slow lint types fmt docs bench clean
 
 setup: .venv/.installed
 
@@ -31,6 +31,9 @@ test: lint
 tests: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	  --max-worker-restart 0
+
+slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 lint: setup
 	$(BIN)/ruff check $(CODE)

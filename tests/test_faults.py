@@ -86,6 +86,7 @@ def undisturbed(folder: Path) -> Mapping[str, object]:
     return contents(folder / "undisturbed.zarr")
 
 
+@pytest.mark.slow
 def test_random_kills_lose_nothing_and_leave_nothing_half_done() -> None:
     script = str(ROOT / "benchmarks" / "kill.py")
     jobs = ["extraction", "training", "mining", "compaction"]

@@ -68,6 +68,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Prefix],
     return checked
 
 
+@pytest.mark.slow
 def test_any_one_change_that_goes_wrong_costs_nothing(
     copies: Iterator[Prefix], check: Callable[[Prefix], None]
 ) -> None:

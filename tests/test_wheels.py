@@ -152,6 +152,7 @@ def test_all_of_it_works_without_the_repository(binaries: Path, tmp_path: Path) 
     assert "prosody" in run(binaries / "mer", "status", folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported(binaries: Path, tmp_path: Path) -> None:
     run(binaries / "python", "-c", IMPORT_ALL, *FOLDERS, folder=tmp_path)
     where = run(binaries / "python", "-c", "import mercore; print(mercore.__file__)",

@@ -65,6 +65,7 @@ CASES: Final[list[Case]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 def test_loading_takes_little_more_than_the_weights(tmp_path: Path) -> None:
     config = tiny_baichuan.config_of("13b") | SIZES | {"num_hidden_layers": 1}

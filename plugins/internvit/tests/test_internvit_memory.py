@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import tiny_internvit as tiny
 import torch
 
@@ -48,6 +49,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_loading_takes_little_more_than_the_weights_in_the_asked_type(tmp_path: Path) -> None:
     folders = [
         tiny.write(tmp_path / str(stored), "internvit", CONFIG, shards=8, dtype=stored)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny_qwen_jat as tiny
 import torch
 
@@ -51,6 +52,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_loading_takes_little_more_than_the_weights_in_the_asked_type(tmp_path: Path) -> None:
     folders, weights = [], tiny.published("qwen_audio", CONFIG)
     for stored in (torch.bfloat16, torch.float32):

@@ -52,10 +52,17 @@ def compare(
     rows: list[dict[str, JsonValue]] = []
     for each in varied:
         job = job_of(project, name, {**options, **each}, Path(out) / _folder(each), fold=fold)
-        scores, probe = job.run(), probed(project, job)
-        job.folder.save_probe(dict(probe))
-        rows.append({"varied": each, **scores, "probe": dict(probe)})
+        rows.append({"varied": each, **job.run(), "probe": _probe(project, job)})
     return rows
+
+
+def _probe(project: Project, job: Job) -> dict[str, JsonValue]:
+    """Return what is kept of ``probed`` beside a training; it is computed once."""
+    if (kept := job.folder.read("probe.json")) is not None:
+        return kept
+    found: dict[str, JsonValue] = {**probed(project, job)}
+    job.folder.save_probe(found)
+    return found
 
 
 def _folder(varied: Options) -> str:

@@ -59,14 +59,6 @@ class Sizes(BaseModel):
         return self.max_position_embeddings or self.model_max_length or 0
 
 
-def packed_name(name: str) -> tuple[str, int]:
-    """Return the published name of a weight of LlamaModel, and which third of it it is."""
-    found = re.fullmatch(r"(layers\.\d+\.self_attn)\.([qkv])_proj\.weight", name)
-    if found is None:
-        return f"model.{name}", 0
-    return f"model.{found[1]}.W_pack.weight", "qkv".index(found[2])
-
-
 def located(checkpoint: str) -> Path:
     """Return the folder or file of the weights; the other files lie beside a file."""
     path = checkpoints.locate(checkpoint, wanted=_WANTED, useful=_USEFUL)
